@@ -1,0 +1,1 @@
+//! LoRA adapters: which linears carry one, its parameters, PEFT files, merging.

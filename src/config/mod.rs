@@ -1,0 +1,1 @@
+//! The settings of the floors below, joined; reads TOML and `--set`.

@@ -1,0 +1,1 @@
+//! From dataset lines to token forests: formats, templates, loss masks, packing.

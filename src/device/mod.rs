@@ -1,0 +1,1 @@
+//! Where numbers live and run: memory, threads, the CPU's GEMM.

@@ -1,0 +1,1 @@
+//! Decoder families as one specification: weights, forward and backward.

@@ -1,0 +1,1 @@
+//! What a run leaves behind: metrics lines, TensorBoard events, an HTML page.

@@ -1,0 +1,1 @@
+//! The only floor that sees model, data and objective together.
