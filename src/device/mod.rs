@@ -1,1 +1,69 @@
 //! Where numbers live and run: memory, threads, the CPU's GEMM.
+//!
+//! Model, loss, optimizer and trainer are written once against [`Device`] and [`Buffer`]; only `ops` looks
+//! inside. The CPU computes in f32.
+
+pub mod buffer;
+pub mod cpu;
+pub mod settings;
+pub mod weight;
+
+pub use buffer::{Buffer, Part, PartMut};
+pub use cpu::Cpu;
+pub use settings::Settings;
+pub use weight::Weight;
+
+use crate::base::{Error, Result};
+
+/// A place that computes.
+#[derive(Debug)]
+pub enum Device {
+    /// The host's cores.
+    Cpu(Cpu),
+}
+
+impl Device {
+    /// Opens the device that the settings name.
+    pub fn open(settings: &Settings) -> Result<Self> {
+        match settings.kind {
+            settings::Kind::Auto | settings::Kind::Cpu => Ok(Self::Cpu(Cpu::new(settings.threads)?)),
+            settings::Kind::Cuda => {
+                Err(Error::environment("cuda was asked for, but this version computes on the CPU only")
+                    .key("device.kind")
+                    .hint("use `cpu` or `auto`"))
+            }
+        }
+    }
+
+    /// A buffer of `rows` x `cols` f32 whose content is unspecified (NaN in debug builds).
+    pub fn buffer(&self, rows: usize, cols: usize) -> Buffer {
+        let Self::Cpu(cpu) = self;
+        Buffer::new(cpu.memory(), rows, cols)
+    }
+
+    /// A buffer of zeros.
+    pub fn zeros(&self, rows: usize, cols: usize) -> Buffer {
+        let mut buffer = self.buffer(rows, cols);
+        buffer.values_mut().fill(0.0);
+        buffer
+    }
+
+    /// A buffer with a copy of `values` (row-major, `rows` x `cols`).
+    pub fn upload(&self, values: &[f32], rows: usize, cols: usize) -> Buffer {
+        let mut buffer = self.buffer(rows, cols);
+        buffer.values_mut().copy_from_slice(values);
+        buffer
+    }
+
+    /// The device's name and size, for logs.
+    pub fn describe(&self) -> String {
+        let Self::Cpu(cpu) = self;
+        format!("cpu, {} threads", cpu.threads())
+    }
+
+    /// The most bytes of activations that were ever in use at once.
+    pub fn peak_bytes(&self) -> usize {
+        let Self::Cpu(cpu) = self;
+        cpu.memory().peak_bytes()
+    }
+}

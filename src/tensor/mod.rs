@@ -1,7 +1,12 @@
-//! Shapes without arithmetic: element types, views of stored weights, and the token forest.
+//! Shapes without arithmetic: element types, stored tensors, and the token forest.
 
+pub mod checkpoint;
 pub mod dtype;
 pub mod forest;
+pub mod mapped;
+pub mod stored;
 
+pub use checkpoint::Checkpoint;
 pub use dtype::DType;
 pub use forest::{Forest, Segment, Site};
+pub use stored::{Stored, StoredFile};

@@ -1,0 +1,140 @@
+//! Merging: W' = round(W + s B A), written as a Hugging Face directory, with the rounding's error.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::fs;
+use std::path::Path;
+
+use safetensors::tensor::Dtype;
+use serde::Serialize;
+
+use super::lora::{Lora, Module};
+use crate::base::{Error, Result, files};
+use crate::device::Device;
+use crate::device::cpu::Mat;
+use crate::tensor::stored::{self, Draft, Stored, StoredFile};
+use crate::tensor::{Checkpoint, DType};
+
+/// What rounding to the stored type took from the merged weights.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct MergeError {
+    /// Number of merged weights (matrices).
+    pub merged: usize,
+    /// Largest |stored - exact| over all merged elements.
+    pub largest: f64,
+    /// Root mean square of (stored - exact), relative to the root mean square of s B A: the share of the
+    /// training that rounding lost.
+    pub relative_to_update: f64,
+    #[serde(skip)]
+    squares: [f64; 2],
+}
+
+impl MergeError {
+    fn add(&mut self, exact: &[f32], stored: &[f32], update: &[f32]) {
+        self.merged += 1;
+        for ((exact, stored), update) in exact.iter().zip(stored).zip(update) {
+            let gap = f64::from(stored - exact).abs();
+            self.largest = self.largest.max(gap);
+            self.squares[0] += gap * gap;
+            self.squares[1] += f64::from(*update).powi(2);
+        }
+        let [error, update] = self.squares;
+        self.relative_to_update = if update > 0.0 { (error / update).sqrt() } else { 0.0 };
+    }
+}
+
+/// Writes the directory `out` (which must not exist): `base`'s files with the adapter merged in.
+///
+/// Shards, stored types and all other files stay as they are.
+pub fn merge(device: &Device, base: &Checkpoint, lora: &Lora, out: &Path) -> Result<MergeError> {
+    if out.exists() {
+        return Err(Error::input("it exists already").file(out).hint("name a new directory"));
+    }
+    let error = RefCell::new(MergeError::default());
+    files::write_folder_atomic(out, |folder| {
+        for file in base.files() {
+            let name = file.path().file_name().expect("an opened file has a name");
+            stored::write(&folder.join(name), drafts(device, file, lora, &error)?)?;
+        }
+        copy_others(base, folder)
+    })?;
+    let error = error.into_inner();
+    if error.merged != lora.modules().len() {
+        return Err(Error::input(format!(
+            "found {} of the adapter's {} linears in the model",
+            error.merged,
+            lora.modules().len()
+        ))
+        .file(base.folder()));
+    }
+    Ok(error)
+}
+
+fn drafts<'a>(
+    device: &'a Device,
+    file: &'a StoredFile,
+    lora: &'a Lora,
+    error: &'a RefCell<MergeError>,
+) -> Result<Vec<(String, Draft<'a>)>> {
+    let draft = |(name, stored): (&'a String, &'a Stored)| {
+        let module = lora.modules().iter().find(|m| format!("{}.weight", m.linear) == *name);
+        let dtype = stored.weight_dtype();
+        let bytes: Box<dyn Fn() -> Cow<'a, [u8]> + 'a> = match (module, dtype) {
+            (None, _) => Box::new(move || Cow::Borrowed(file.bytes(stored))),
+            (Some(module), Some(dtype)) => {
+                Box::new(move || Cow::Owned(merged(device, file.bytes(stored), dtype, lora, module, error)))
+            }
+            (Some(_), None) => {
+                return Err(Error::input(format!("found type {:?}, needed F32, F16 or BF16", stored.dtype))
+                    .file(file.path())
+                    .key(name));
+            }
+        };
+        Ok((
+            name.clone(),
+            Draft {
+                dtype: stored.dtype as Dtype,
+                shape: stored.shape.clone(),
+                len: stored.bytes.len(),
+                bytes,
+            },
+        ))
+    };
+    file.tensors().iter().map(draft).collect()
+}
+
+/// The merged weight's bytes, and its error added to `error`.
+fn merged(
+    device: &Device,
+    base: &[u8],
+    dtype: DType,
+    lora: &Lora,
+    module: &Module,
+    error: &RefCell<MergeError>,
+) -> Vec<u8> {
+    let Device::Cpu(cpu) = device;
+    let (inputs, outputs) = (module.linear.inputs, module.linear.outputs);
+    let factors = lora.factors(module);
+    let mut update = vec![0.0; outputs * inputs];
+    let (a, b) = (
+        Mat::new(factors.a.values(), factors.rank, inputs),
+        Mat::new(factors.b.values(), outputs, factors.rank),
+    );
+    cpu.gemm(&mut update, b, a, factors.scale, false);
+    let exact: Vec<f32> = stored::widen(base, dtype).iter().zip(&update).map(|(w, u)| w + u).collect();
+    let bytes = stored::narrow(&exact, dtype);
+    error.borrow_mut().add(&exact, &stored::widen(&bytes, dtype), &update);
+    bytes
+}
+
+/// Copies everything but weights: configuration, tokenizer, index.
+fn copy_others(base: &Checkpoint, folder: &Path) -> Result<()> {
+    for path in files::list(base.folder())? {
+        let weights =
+            path.extension().is_some_and(|e| e == "safetensors" || e == "bin" || e == "gguf" || e == "pt");
+        if let (true, false, Some(name)) = (path.is_file(), weights, path.file_name()) {
+            fs::copy(&path, folder.join(name)).map_err(|e| Error::io("copy", &path, &e))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! The CPU: one explicit thread pool, reused memory, an f32 GEMM.
+//!
+//! Nothing computed here depends on the number of threads: work is cut by shape, never by thread, and
+//! no sum is split across tasks.
+
+mod gemm;
+
+pub use gemm::{Mat, gemm_serial};
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::buffer::Memory;
+use crate::base::{Error, Result};
+
+/// The host's cores.
+#[derive(Debug)]
+pub struct Cpu {
+    pool: rayon::ThreadPool,
+    memory: Arc<Memory>,
+}
+
+impl Cpu {
+    /// A pool of `threads` threads; 0 = one per core.
+    pub fn new(threads: usize) -> Result<Self> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("preceptor-{i}"))
+            .build()
+            .map_err(|e| Error::environment(format!("cannot start {threads} threads: {e}")))?;
+        Ok(Self { pool, memory: Arc::default() })
+    }
+
+    /// Number of threads.
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    pub(super) fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
+    /// Runs `work` inside the pool, so that its parallel iterators use this pool's threads.
+    pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.pool.install(work)
+    }
+
+    /// Calls `work(row, values)` for each row of `out`, rows in parallel.
+    pub fn for_rows(&self, out: &mut [f32], cols: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+        let rows = rows_per_task(cols);
+        self.run(|| {
+            out.par_chunks_mut(rows * cols).enumerate().for_each(|(task, chunk)| {
+                for (i, row) in chunk.chunks_mut(cols).enumerate() {
+                    work(task * rows + i, row);
+                }
+            });
+        });
+    }
+
+    /// Calls `work(row, values of x, values of y)` for each row of two matrices of the same shape.
+    pub fn for_row_pairs(
+        &self,
+        x: &mut [f32],
+        y: &mut [f32],
+        cols: usize,
+        work: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
+    ) {
+        let rows = rows_per_task(cols);
+        self.run(|| {
+            let tasks = x.par_chunks_mut(rows * cols).zip(y.par_chunks_mut(rows * cols));
+            tasks.enumerate().for_each(|(task, (x, y))| {
+                for (i, (x, y)) in x.chunks_mut(cols).zip(y.chunks_mut(cols)).enumerate() {
+                    work(task * rows + i, x, y);
+                }
+            });
+        });
+    }
+}
+
+/// A task is worth starting from about 16 K values on.
+fn rows_per_task(cols: usize) -> usize {
+    ((1 << 14) / cols.max(1)).max(1)
+}

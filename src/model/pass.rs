@@ -1,0 +1,128 @@
+//! A whole forward pass and, under it, its backward pass.
+
+use super::batch::{Batch, DropoutRun, TokenRows};
+use super::decoder::{self, BlockSaved, Context, Need};
+use super::weights::Model;
+use crate::adapter::{Lora, Projection};
+use crate::device::{Buffer, Device};
+use crate::ops::rmsnorm::{self, Gain};
+use crate::ops::{embedding, rope};
+
+/// What a forward pass keeps for its backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing: there will be no backward pass.
+    Nothing,
+    /// Each block's input; the rest is computed again, with the same bits.
+    BlockInputs,
+    /// Every saved tensor of every block.
+    All,
+}
+
+/// A forward pass: final hidden states, and what was kept.
+#[derive(Debug)]
+pub struct Pass {
+    /// Hidden states after the final norm, S x D: one row for each of [`Batch::rows`].
+    pub hidden: Buffer,
+    tables: Vec<rope::Table>,
+    blocks: Vec<Kept>,
+    last: Buffer,
+    rrms: Buffer,
+}
+
+#[derive(Debug)]
+enum Kept {
+    Input(Buffer),
+    All(Box<BlockSaved>),
+}
+
+impl Pass {
+    /// Runs the model over a batch.
+    pub fn forward(
+        device: &Device,
+        model: &Model,
+        adapter: Option<&Lora>,
+        batch: &Batch<'_>,
+        dropout: Option<&DropoutRun>,
+        keep: Keep,
+    ) -> Self {
+        let spec = model.spec();
+        let positions = batch.forest.positions.iter().max().map_or(0, |&last| last as usize + 1);
+        let tables: Vec<_> =
+            spec.frequencies.iter().map(|f| rope::Table::new(device, f, positions)).collect();
+        let context = Context { device, model, adapter, dropout, tables: &tables, all: &batch.all };
+
+        let mut x = device.buffer(batch.forest.len(), spec.hidden);
+        embedding::forward(device, &model.embedding, &batch.forest.tokens, spec.embedding_scale, &mut x);
+        let mut blocks = Vec::new();
+        let lowest = lowest_adapted(adapter);
+        for layer in 0..spec.layers.len() {
+            let (out, saved) =
+                decoder::forward(&context, layer, queries(batch, layer, spec.layers.len()), &x);
+            // Below the lowest adapter there is no backward pass.
+            let kept = match keep {
+                Keep::Nothing => None,
+                _ if lowest.is_none_or(|(lowest, _)| layer < lowest) => None,
+                Keep::BlockInputs => Some(Kept::Input(x)),
+                Keep::All => Some(Kept::All(Box::new(BlockSaved { x, inner: saved }))),
+            };
+            blocks.extend(kept);
+            x = out;
+        }
+        let gain = Gain { weight: &model.norm, offset: spec.norm_offset, eps: spec.norm_eps };
+        let mut hidden = device.buffer(x.rows(), x.cols());
+        let mut rrms = device.buffer(x.rows(), 1);
+        rmsnorm::forward(device, &x, gain, &mut hidden, &mut rrms);
+        Self { hidden, tables, blocks, last: x, rrms }
+    }
+
+    /// Adds the adapter's gradients to `gradients` (the arena's layout), given the gradient of `hidden`.
+    ///
+    /// The arguments are those of the forward pass; it must have kept something.
+    pub fn backward(
+        self,
+        device: &Device,
+        model: &Model,
+        adapter: &Lora,
+        batch: &Batch<'_>,
+        dropout: Option<&DropoutRun>,
+        d_hidden: &Buffer,
+        gradients: &mut Buffer,
+    ) {
+        let Some((lowest, projection)) = lowest_adapted(Some(adapter)) else { return };
+        let spec = model.spec();
+        let layers = spec.layers.len();
+        assert_eq!(self.blocks.len(), layers - lowest, "the forward pass kept nothing to go back on");
+        let context =
+            Context { device, model, adapter: Some(adapter), dropout, tables: &self.tables, all: &batch.all };
+
+        let gain = Gain { weight: &model.norm, offset: spec.norm_offset, eps: spec.norm_eps };
+        let mut dx = device.zeros(self.last.rows(), self.last.cols());
+        rmsnorm::backward(device, d_hidden, &self.last, &self.rrms, gain, &mut dx);
+        for (layer, kept) in (lowest..layers).zip(self.blocks).rev() {
+            let queries = queries(batch, layer, layers);
+            let saved = match kept {
+                Kept::All(saved) => *saved,
+                Kept::Input(x) => {
+                    let (_, inner) = decoder::forward(&context, layer, queries, &x);
+                    BlockSaved { x, inner }
+                }
+            };
+            let need = if layer == lowest { Need::DownTo(projection) } else { Need::Input };
+            match decoder::backward(&context, layer, queries, saved, dx, need, gradients) {
+                Some(of_input) => dx = of_input,
+                None => break,
+            }
+        }
+    }
+}
+
+/// The last block asks only at the wanted rows.
+fn queries<'a>(batch: &'a Batch<'_>, layer: usize, layers: usize) -> Option<&'a TokenRows> {
+    batch.wanted.as_ref().filter(|_| layer + 1 == layers)
+}
+
+/// The first adapted linear in the order of the forward pass.
+fn lowest_adapted(adapter: Option<&Lora>) -> Option<(usize, Projection)> {
+    adapter?.modules().first().map(|m| (m.linear.layer, m.linear.projection))
+}

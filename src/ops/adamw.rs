@@ -1,0 +1,83 @@
+//! AdamW with decoupled weight decay, and the global norm that clips its gradient.
+//!
+//! ```text
+//! norm = sqrt(sum g^2)          c = min(1, max_norm / (norm + 1e-6))
+//! p *= 1 - lr wd        m = b1 m + (1 - b1) c g        v = b2 v + (1 - b2) (c g)^2
+//! p -= lr/(1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps)
+//! ```
+//!
+//! p, g, m, v: P values, one contiguous arena of all adapters; t counts from 1. Sums of squares run in f64
+//! over fixed blocks. Source: Loshchilov & Hutter 2019, in the order of operations of torch.optim.AdamW;
+//! the clip is torch's clip_grad_norm_.
+
+use rayon::prelude::*;
+
+use crate::device::{Buffer, Device};
+
+/// The optimizer's constants at one update.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Constants {
+    /// Learning rate of this update.
+    pub learning_rate: f64,
+    /// b1.
+    pub beta1: f64,
+    /// b2.
+    pub beta2: f64,
+    /// eps.
+    pub epsilon: f64,
+    /// wd.
+    pub weight_decay: f64,
+    /// t, from 1.
+    pub update: u64,
+    /// c, the factor of the gradient.
+    pub clip: f32,
+}
+
+/// The 2-norm of all gradients.
+pub fn global_norm(device: &Device, gradients: &Buffer) -> f64 {
+    /// One block is one sum; the sums are added in order.
+    const BLOCK: usize = 1 << 14;
+    let Device::Cpu(cpu) = device;
+    let sums: Vec<f64> = cpu.run(|| {
+        let blocks = gradients.values().par_chunks(BLOCK);
+        blocks.map(|block| block.iter().map(|&g| f64::from(g) * f64::from(g)).sum()).collect()
+    });
+    sums.iter().sum::<f64>().sqrt()
+}
+
+/// The factor that brings a gradient of norm `norm` to at most `max_norm` (0 = off).
+pub fn clip_factor(norm: f64, max_norm: f64) -> f32 {
+    if max_norm == 0.0 { 1.0 } else { (max_norm / (norm + 1e-6)).min(1.0) as f32 }
+}
+
+/// One update of `p` and its moments.
+pub fn update(
+    device: &Device,
+    constants: &Constants,
+    p: &mut Buffer,
+    g: &Buffer,
+    m: &mut Buffer,
+    v: &mut Buffer,
+) {
+    const BLOCK: usize = 1 << 14;
+    let Device::Cpu(cpu) = device;
+    let c = constants;
+    let t = c.update.min(i32::MAX as u64) as i32;
+    let decay = (1.0 - c.learning_rate * c.weight_decay) as f32;
+    let step = (c.learning_rate / (1.0 - c.beta1.powi(t))) as f32;
+    let root = (1.0 - c.beta2.powi(t)).sqrt() as f32;
+    let (beta1, beta2, epsilon) = (c.beta1 as f32, c.beta2 as f32, c.epsilon as f32);
+    let (rest1, rest2) = ((1.0 - c.beta1) as f32, (1.0 - c.beta2) as f32);
+    cpu.run(|| {
+        let moments = m.values_mut().par_chunks_mut(BLOCK).zip(v.values_mut().par_chunks_mut(BLOCK));
+        let values = p.values_mut().par_chunks_mut(BLOCK).zip(g.values().par_chunks(BLOCK));
+        values.zip(moments).for_each(|((p, g), (m, v))| {
+            for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+                let g = g * c.clip;
+                *m = beta1 * *m + rest1 * g;
+                *v = beta2 * *v + rest2 * g * g;
+                *p = *p * decay - step * *m / (v.sqrt() / root + epsilon);
+            }
+        });
+    });
+}

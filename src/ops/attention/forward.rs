@@ -1,0 +1,137 @@
+//! The forward pass: one task a (query tile, key-value head).
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::layout::QueryTile;
+use super::{Heads, Layout};
+use crate::device::cpu::{Mat, gemm_serial};
+use crate::device::{Buffer, Device};
+
+/// What one task computes: its rows of each query head of the group.
+struct Tile {
+    output: Vec<f32>, // group x rows x E
+    lse: Vec<f32>,    // group x rows
+}
+
+/// O and lse from Q, K, V.
+pub fn forward(
+    device: &Device,
+    heads: &Heads,
+    layout: &Layout,
+    q: &Buffer,
+    k: &Buffer,
+    v: &Buffer,
+    o: &mut Buffer,
+    lse: &mut Buffer,
+) {
+    let Device::Cpu(cpu) = device;
+    let tasks: Vec<(&QueryTile, usize)> =
+        layout.query_tiles.iter().flat_map(|t| (0..heads.key_value).map(move |kv| (t, kv))).collect();
+    let tiles: Vec<Tile> =
+        cpu.run(|| tasks.par_iter().map(|&(tile, kv)| compute(heads, layout, tile, kv, q, k, v)).collect());
+    for (&(tile, kv), computed) in tasks.iter().zip(&tiles) {
+        put_heads(
+            o,
+            heads.query * heads.width,
+            heads.width,
+            heads.queries_of(kv),
+            &tile.rows,
+            &computed.output,
+        );
+        put_heads(lse, heads.query, 1, heads.queries_of(kv), &tile.rows, &computed.lse);
+    }
+}
+
+fn compute(
+    heads: &Heads,
+    layout: &Layout,
+    tile: &QueryTile,
+    kv: usize,
+    q: &Buffer,
+    k: &Buffer,
+    v: &Buffer,
+) -> Tile {
+    let keys = layout.keys_of(tile, heads);
+    let (rows, seen) = (tile.rows.len(), keys.iter().map(Range::len).sum::<usize>());
+    let mut scores = vec![0.0; rows * seen];
+    let mut output = vec![0.0; heads.group() * rows * heads.width];
+    let mut lse = Vec::with_capacity(heads.group() * rows);
+    for (i, head) in heads.queries_of(kv).enumerate() {
+        scores_of(heads, layout, tile, &keys, q, k, kv, head, &mut scores);
+        for scores in scores.chunks_mut(seen) {
+            lse.push(softmax(scores));
+        }
+        let output = &mut output[i * rows * heads.width..(i + 1) * rows * heads.width];
+        let mut column = 0;
+        for range in &keys {
+            let p = Mat::strided(&scores[column..], rows, range.len(), seen);
+            gemm_serial(output, heads.width, p, heads.keys(v, kv, range.clone()), 1.0, column > 0);
+            column += range.len();
+        }
+    }
+    Tile { output, lse }
+}
+
+/// Scaled scores of one head, rows x seen keys; -inf where a row does not see a key.
+pub(super) fn scores_of(
+    heads: &Heads,
+    layout: &Layout,
+    tile: &QueryTile,
+    keys: &[Range<usize>],
+    q: &Buffer,
+    k: &Buffer,
+    kv: usize,
+    head: usize,
+    scores: &mut [f32],
+) {
+    let seen = keys.iter().map(Range::len).sum::<usize>();
+    let queries = heads.queries(q, head, tile.rows.clone());
+    let mut column = 0;
+    for range in keys {
+        let k = heads.keys(k, kv, range.clone());
+        gemm_serial(&mut scores[column..], seen, queries, k.t(), heads.scale, false);
+        column += range.len();
+    }
+    for (scores, row) in scores.chunks_mut(seen).zip(tile.rows.clone()) {
+        for (score, token) in scores.iter_mut().zip(keys.iter().flat_map(Range::clone)) {
+            if !layout.sees(row, token, heads) {
+                *score = f32::NEG_INFINITY;
+            }
+        }
+    }
+}
+
+/// Turns scores into probabilities; returns their log-sum-exp. A row always sees its own token.
+fn softmax(scores: &mut [f32]) -> f32 {
+    let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = 0.0;
+    for score in scores.iter_mut() {
+        *score = (*score - max).exp();
+        sum += *score;
+    }
+    let scale = 1.0 / sum;
+    for score in scores {
+        *score *= scale;
+    }
+    max + sum.ln()
+}
+
+/// Writes `computed` (heads x rows x width) to its places in `out`, rows of `stride` values.
+pub(super) fn put_heads(
+    out: &mut Buffer,
+    stride: usize,
+    width: usize,
+    heads: Range<usize>,
+    rows: &Range<usize>,
+    computed: &[f32],
+) {
+    let out = out.values_mut();
+    for (head, computed) in heads.zip(computed.chunks_exact(rows.len() * width)) {
+        for (row, values) in rows.clone().zip(computed.chunks_exact(width)) {
+            let at = row * stride + head * width;
+            out[at..at + width].copy_from_slice(values);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Which queries meet which keys: the forest cut into tiles.
+
+use std::ops::Range;
+
+use super::Heads;
+use crate::tensor::Forest;
+
+/// Rows of a tile: enough for the GEMM to be efficient, few enough for tiles to keep all threads busy.
+const TILE: usize = 64;
+
+/// A forest and a subset of its tokens as queries, cut into tiles. Shared by all layers of a batch.
+#[derive(Debug)]
+pub struct Layout {
+    pub(super) positions: Vec<u32>,
+    pub(super) query_tokens: Vec<u32>,
+    pub(super) query_tiles: Vec<QueryTile>,
+    pub(super) key_tiles: Vec<KeyTile>,
+}
+
+/// Query rows of one segment, and the tokens that their last row sees (windows aside).
+#[derive(Debug)]
+pub(super) struct QueryTile {
+    pub(super) rows: Range<usize>,
+    keys: Vec<Range<usize>>,
+}
+
+/// Tokens of one segment, and the query rows that may see them.
+#[derive(Debug)]
+pub(super) struct KeyTile {
+    pub(super) tokens: Range<usize>,
+    pub(super) rows: Range<usize>,
+}
+
+impl Layout {
+    /// `query_tokens`: the token of each query row, ascending, each once.
+    pub fn new(forest: &Forest, query_tokens: Vec<u32>) -> Self {
+        assert!(query_tokens.is_sorted_by(|a, b| a < b), "query tokens ascend");
+        let rows_from = |token: u32| query_tokens.partition_point(|&t| t < token);
+        let subtree_end = forest.subtree_end();
+        let (mut query_tiles, mut key_tiles) = (Vec::new(), Vec::new());
+        for (index, segment) in forest.segments.iter().enumerate() {
+            let range = segment.range();
+            let ancestors: Vec<Range<usize>> = forest.chain(index as u32)[..]
+                .split_last()
+                .map_or(&[][..], |(_, ancestors)| ancestors)
+                .iter()
+                .map(|&s| forest.segments[s as usize].range())
+                .collect();
+            for rows in tiles(rows_from(segment.start)..rows_from(segment.start + segment.len)) {
+                let last = query_tokens[rows.end - 1] as usize;
+                let mut keys = ancestors.clone();
+                keys.push(range.start..last + 1);
+                query_tiles.push(QueryTile { rows, keys });
+            }
+            for tokens in tiles(range) {
+                let rows = rows_from(tokens.start as u32)..rows_from(subtree_end[index]);
+                if !rows.is_empty() {
+                    key_tiles.push(KeyTile { tokens, rows });
+                }
+            }
+        }
+        Self { positions: forest.positions.clone(), query_tokens, query_tiles, key_tiles }
+    }
+
+    /// Every token asks.
+    pub fn of_all(forest: &Forest) -> Self {
+        Self::new(forest, (0..forest.len() as u32).collect())
+    }
+
+    /// The token of each query row.
+    pub fn query_tokens(&self) -> &[u32] {
+        &self.query_tokens
+    }
+
+    /// Number of tokens, N.
+    pub fn tokens(&self) -> usize {
+        self.positions.len()
+    }
+
+    pub(super) fn position_of_row(&self, row: usize) -> u32 {
+        self.positions[self.query_tokens[row] as usize]
+    }
+
+    /// The key ranges of a tile, cut by the window of its first row.
+    pub(super) fn keys_of(&self, tile: &QueryTile, heads: &Heads) -> Vec<Range<usize>> {
+        let first = heads.first_position(self.position_of_row(tile.rows.start));
+        let cut = |range: &Range<usize>| {
+            let skip = first.saturating_sub(self.positions[range.start]) as usize;
+            (range.start + skip).min(range.end)..range.end
+        };
+        tile.keys.iter().map(cut).filter(|r| !r.is_empty()).collect()
+    }
+
+    /// The query rows of a key tile in chunks; chunks whose every row is past the window are left out.
+    pub(super) fn rows_of(&self, tile: &KeyTile, heads: &Heads) -> impl Iterator<Item = Range<usize>> {
+        let last_key = self.positions[tile.tokens.end - 1];
+        tiles(tile.rows.clone()).filter(move |rows| {
+            rows.clone().any(|row| heads.first_position(self.position_of_row(row)) <= last_key)
+        })
+    }
+
+    /// Whether query `row` sees `token`, given that the token's segment is the row's or an ancestor of it.
+    pub(super) fn sees(&self, row: usize, token: usize, heads: &Heads) -> bool {
+        token <= self.query_tokens[row] as usize
+            && self.positions[token] >= heads.first_position(self.position_of_row(row))
+    }
+}
+
+fn tiles(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    range.clone().step_by(TILE).map(move |start| start..(start + TILE).min(range.end))
+}

@@ -1,0 +1,142 @@
+//! The LM head fused with the loss: logits exist for a chunk of rows at a time, never for all.
+//!
+//! ```text
+//! z = h W^T        lse = ln sum_v e^z_v
+//! l = w (lse - (1 - eps) z_y - eps/V sum_v z_v)
+//! dz = w (softmax(z) - (1 - eps) 1_y - eps/V)         dh = dz W
+//! ```
+//!
+//! Shapes: h S x D, W V x D (frozen: no dW), dh S x D. A row may carry several targets (examples that share
+//! a prefix); their losses and gradients add. Sums over V run in f64. eps: Szegedy et al. 2016.
+//! Cost: 2 S V D FLOPs forward, twice that with gradients; S/chunk passes over W.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::device::cpu::Mat;
+use crate::device::{Buffer, Device, Weight};
+
+/// One loss at a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Target {
+    /// The row of h.
+    pub row: u32,
+    /// y, below V.
+    pub token: u32,
+    /// w.
+    pub weight: f32,
+    /// eps, in [0, 1).
+    pub smoothing: f32,
+}
+
+/// The loss of each target, not weighted; with `dh`, also the gradient of `scale` times the weighted sum.
+///
+/// `targets` ascend by row. `dh` is overwritten.
+pub fn forward(
+    device: &Device,
+    h: &Buffer,
+    head: &Weight,
+    targets: &[Target],
+    scale: f32,
+    mut dh: Option<&mut Buffer>,
+) -> Vec<f64> {
+    assert!(targets.is_sorted_by_key(|t| t.row), "targets ascend by row");
+    let Device::Cpu(cpu) = device;
+    let (rows, width, vocabulary) = (h.rows(), h.cols(), head.rows());
+    let values = head.f32();
+    let w = Mat::new(&values, vocabulary, width);
+    let chunk_rows = rows_per_chunk(vocabulary);
+    let mut losses = Vec::with_capacity(targets.len());
+    for first in (0..rows).step_by(chunk_rows) {
+        let chunk = first..(first + chunk_rows).min(rows);
+        let mut z = device.buffer(chunk.len(), vocabulary);
+        let h = Mat::new(&h.values()[chunk.start * width..chunk.end * width], chunk.len(), width);
+        cpu.gemm(z.values_mut(), h, w.t(), 1.0, false);
+        losses.extend(chunk_losses(device, &mut z, chunk.clone(), targets, scale, dh.is_some()));
+        if let Some(dh) = dh.as_deref_mut() {
+            let dh = &mut dh.values_mut()[chunk.start * width..chunk.end * width];
+            cpu.gemm(dh, Mat::new(z.values(), chunk.len(), vocabulary), w, 1.0, false);
+        }
+    }
+    losses
+}
+
+/// Logits of chosen tokens at a row: h[row] . W[token], without the rest of the vocabulary.
+pub fn logits_at(device: &Device, h: &Buffer, head: &Weight, row: usize, tokens: &[u32]) -> Vec<f32> {
+    let Device::Cpu(_) = device;
+    let dot = |token: u32| {
+        let w = head.rows_f32(token as usize..token as usize + 1);
+        h.row(row).iter().zip(w.iter()).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>() as f32
+    };
+    tokens.iter().map(|&token| dot(token)).collect()
+}
+
+/// All logits, S x V: for tools and tests; training never asks.
+pub fn logits(device: &Device, h: &Buffer, head: &Weight) -> Buffer {
+    let mut z = device.buffer(h.rows(), head.rows());
+    super::linear::forward(device, h, head, None, &mut z);
+    z
+}
+
+/// About 32 MiB of logits at a time.
+fn rows_per_chunk(vocabulary: usize) -> usize {
+    ((8 << 20) / vocabulary).clamp(8, 512)
+}
+
+/// Losses of the targets in `rows`; turns z into dz when gradients are wanted.
+fn chunk_losses(
+    device: &Device,
+    z: &mut Buffer,
+    rows: Range<usize>,
+    targets: &[Target],
+    scale: f32,
+    gradients: bool,
+) -> Vec<f64> {
+    let Device::Cpu(cpu) = device;
+    let of_row = |row: usize| {
+        let from = targets.partition_point(|t| (t.row as usize) < row);
+        &targets[from..from + targets[from..].partition_point(|t| t.row as usize == row)]
+    };
+    let vocabulary = z.cols();
+    let per_row: Vec<Vec<f64>> = cpu.run(|| {
+        let z_rows = z.values_mut().par_chunks_mut(vocabulary).enumerate();
+        z_rows
+            .map(|(i, z)| {
+                let targets = of_row(rows.start + i);
+                let lse = log_sum_exp(z);
+                let mean: f64 = z.iter().map(|&v| f64::from(v)).sum::<f64>() / vocabulary as f64;
+                let loss = |t: &Target| {
+                    let eps = f64::from(t.smoothing);
+                    lse - (1.0 - eps) * f64::from(z[t.token as usize]) - eps * mean
+                };
+                let losses = targets.iter().map(loss).collect();
+                if gradients {
+                    into_gradient(z, lse, targets, scale);
+                }
+                losses
+            })
+            .collect()
+    });
+    per_row.concat()
+}
+
+fn log_sum_exp(z: &[f32]) -> f64 {
+    let max = z.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    if max == f32::NEG_INFINITY || z.iter().any(|v| v.is_nan()) {
+        return f64::NAN; // `max` ignores NaN; the loss must not
+    }
+    f64::from(max) + z.iter().map(|&v| f64::from((v - max).exp())).sum::<f64>().ln()
+}
+
+fn into_gradient(z: &mut [f32], lse: f64, targets: &[Target], scale: f32) {
+    let weight: f32 = targets.iter().map(|t| t.weight * scale).sum();
+    let spread: f32 = targets.iter().map(|t| t.weight * scale * t.smoothing).sum::<f32>() / z.len() as f32;
+    let lse = lse as f32;
+    for z in z.iter_mut() {
+        *z = weight * (*z - lse).exp() - spread;
+    }
+    for t in targets {
+        z[t.token as usize] -= t.weight * scale * (1.0 - t.smoothing);
+    }
+}

@@ -1,0 +1,84 @@
+//! Root-mean-square norm of groups of consecutive values.
+//!
+//! ```text
+//! y = x * rrms * g      rrms = 1 / sqrt(mean(x^2) + eps)      g = offset + w
+//! dx = rrms * (dy g - x rrms^2 mean(dy g x))
+//! ```
+//!
+//! A group is `w.cols()` wide: a whole row (D), or one head (E) of a row that holds several.
+//! `offset` is 0, or 1 for Gemma. Sums of squares are kept in f64. The gain is frozen: no dw.
+//! Source: Zhang & Sennrich 2019; docs/math.md.
+
+use crate::device::{Buffer, Device, Weight};
+
+/// The gain of a norm and its constants.
+#[derive(Clone, Copy, Debug)]
+pub struct Gain<'a> {
+    /// w, 1 x width.
+    pub weight: &'a Weight,
+    /// Added to w.
+    pub offset: f32,
+    /// Added to the mean square.
+    pub eps: f32,
+}
+
+/// Norms each group of `x` into `y`; keeps 1/rms of each group, in order, in `rrms`.
+pub fn forward(device: &Device, x: &Buffer, gain: Gain<'_>, y: &mut Buffer, rrms: &mut Buffer) {
+    let width = gain.weight.cols();
+    check(x, y, rrms, width);
+    let Device::Cpu(cpu) = device;
+    let w = gain.weight.f32();
+    let x = x.values();
+    cpu.for_rows(rrms.values_mut(), 1, |i, out| {
+        let group = &x[i * width..(i + 1) * width];
+        let sum: f64 = group.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+        out[0] = (1.0 / (sum / width as f64 + f64::from(gain.eps)).sqrt()) as f32;
+    });
+    let rrms = rrms.values();
+    cpu.for_rows(y.values_mut(), width, |i, out| {
+        scale_group(out, &x[i * width..(i + 1) * width], rrms[i], &w, gain.offset);
+    });
+}
+
+/// y again, from x and the kept 1/rms: the same bits as [`forward`] gave.
+pub fn again(device: &Device, x: &Buffer, rrms: &Buffer, gain: Gain<'_>, y: &mut Buffer) {
+    let width = gain.weight.cols();
+    check(x, y, rrms, width);
+    let Device::Cpu(cpu) = device;
+    let w = gain.weight.f32();
+    let (x, rrms) = (x.values(), rrms.values());
+    cpu.for_rows(y.values_mut(), width, |i, out| {
+        scale_group(out, &x[i * width..(i + 1) * width], rrms[i], &w, gain.offset);
+    });
+}
+
+/// `dx += ` the gradient through the norm.
+pub fn backward(device: &Device, dy: &Buffer, x: &Buffer, rrms: &Buffer, gain: Gain<'_>, dx: &mut Buffer) {
+    let width = gain.weight.cols();
+    check(x, dx, rrms, width);
+    assert_eq!((dy.rows(), dy.cols()), (x.rows(), x.cols()), "rmsnorm: dy shape");
+    let Device::Cpu(cpu) = device;
+    let w = gain.weight.f32();
+    let (dy, x, rrms) = (dy.values(), x.values(), rrms.values());
+    cpu.for_rows(dx.values_mut(), width, |i, out| {
+        let (dy, x) = (&dy[i * width..(i + 1) * width], &x[i * width..(i + 1) * width]);
+        let gain_at = |d: usize| gain.offset + w[d];
+        let dot: f64 = (0..width).map(|d| f64::from(dy[d] * gain_at(d)) * f64::from(x[d])).sum();
+        let pull = (dot / width as f64) as f32 * rrms[i] * rrms[i];
+        for d in 0..width {
+            out[d] += rrms[i] * (dy[d] * gain_at(d) - x[d] * pull);
+        }
+    });
+}
+
+fn scale_group(out: &mut [f32], x: &[f32], rrms: f32, w: &[f32], offset: f32) {
+    for ((out, &x), &w) in out.iter_mut().zip(x).zip(w) {
+        *out = x * rrms * (offset + w);
+    }
+}
+
+fn check(x: &Buffer, y: &Buffer, rrms: &Buffer, width: usize) {
+    assert_eq!((y.rows(), y.cols()), (x.rows(), x.cols()), "rmsnorm: output shape");
+    assert_eq!(x.cols() % width, 0, "rmsnorm: rows of {} do not hold groups of {width}", x.cols());
+    assert_eq!(rrms.rows() * rrms.cols(), x.rows() * x.cols() / width, "rmsnorm: rrms shape");
+}
