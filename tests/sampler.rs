@@ -168,7 +168,7 @@ fn twelve() -> Data {
     }
 }
 
-/// Computed by a Python implementation of this page's definitions on numpy's `array_split`, with Philox,
+/// Computed by a Python implementation of the definitions in `src/sampler` on numpy's `array_split`, with Philox,
 /// Lemire's bounded integers and Fisher-Yates written anew. A change here changes the runs of users.
 #[test]
 fn golden_orders() {

@@ -11,6 +11,8 @@ use super::drawing::{Flow, LEFT, RIGHT, TOP, WIDTH, drawing};
 const STRIP_BOTTOM: f64 = TOP + 36.0;
 const CURVE_TOP: f64 = STRIP_BOTTOM + 14.0;
 const CURVE_BOTTOM: f64 = CURVE_TOP + 90.0;
+/// Room for tick labels and the axis label.
+const AXIS_HEIGHT: f64 = 38.0;
 /// Most columns of the strip; of more items, each column shows one of those it stands for.
 const COLUMNS: usize = 700;
 /// Most points of the curve; each is the mean of the items that it stands for.
@@ -42,7 +44,7 @@ pub fn order_strip(items: &[OrderItem<'_>], title: &str) -> Option<String> {
     }
     let bottom = if difficulties.is_some() { CURVE_BOTTOM } else { STRIP_BOTTOM };
     let positions = Axis::tight([0.0, items.len() as f64].into_iter(), LEFT..=WIDTH - RIGHT)?;
-    let mut flow = Flow::under(bottom + 34.0);
+    let mut flow = Flow::under(bottom + AXIS_HEIGHT);
     let body = html! {
         @for (i, (name, d)) in categories.iter().enumerate() {
             path fill=(colour(i)) d=(d) { title { (name) } }

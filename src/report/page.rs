@@ -6,7 +6,7 @@ const STYLE: &str = "\
 :root{color-scheme:light dark}\
 body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:0 auto;padding:1rem;color:#222;background:#fff}\
 h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}\
-.drawings{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1rem}\
+.drawings{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1rem;margin-top:2rem}\
 svg{display:block;width:100%;height:auto}\
 .wide{overflow-x:auto}table{border-collapse:collapse}\
 th,td{text-align:right;padding:.2rem .8rem .2rem 0;border-bottom:1px solid #8884;font-variant-numeric:tabular-nums}\
@@ -59,7 +59,11 @@ pub fn page(title: &str, sections: &[Section]) -> String {
                 h1 { (title) }
                 @for sections in sections.chunk_by(both_drawings) {
                     @match &sections[0] {
-                        Section::Drawing(_) => div class="drawings" { @for s in sections { (drawing(s)) } },
+                        Section::Drawing(_) => div class="drawings" {
+                            @for section in sections {
+                                @if let Section::Drawing(svg) = section { div { (PreEscaped(svg)) } }
+                            }
+                        },
                         Section::Table(table) => (render_table(table)),
                         Section::Text { heading, text } => { h2 { (heading) } pre { (text) } },
                     }
@@ -68,13 +72,6 @@ pub fn page(title: &str, sections: &[Section]) -> String {
         }
     }
     .into_string()
-}
-
-fn drawing(section: &Section) -> Markup {
-    match section {
-        Section::Drawing(svg) => html! { div { (PreEscaped(svg)) } },
-        Section::Table(_) | Section::Text { .. } => Markup::default(),
-    }
 }
 
 fn render_table(table: &Table) -> Markup {

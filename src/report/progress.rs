@@ -18,13 +18,7 @@ pub struct Progress {
 impl Progress {
     /// A run of `total_steps` updates, `done` of which a resumed run has behind it.
     pub fn new(done: u64, total_steps: u64) -> Self {
-        let style = || ProgressStyle::with_template(TEMPLATE).expect("the template is a constant");
-        let bar = stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(total_steps).with_style(style());
-            bar.set_position(done);
-            bar.reset_eta(); // or the updates of an earlier process would count as this one's speed
-            bar
-        });
+        let bar = stderr().is_terminal().then(|| bar(done, total_steps));
         Self { bar, total_steps }
     }
 
@@ -52,10 +46,29 @@ impl Progress {
     }
 }
 
+fn bar(done: u64, total_steps: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template(TEMPLATE).expect("a test builds this bar");
+    let bar = ProgressBar::new(total_steps).with_style(style);
+    bar.set_position(done);
+    bar.reset_eta(); // or the updates of an earlier process would count as this one's speed
+    bar
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resumed_bar_starts_where_the_run_stands() {
+        let bar = bar(30, 110);
+        assert_eq!((bar.position(), bar.length()), (30, Some(110)));
     }
 }
