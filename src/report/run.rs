@@ -1,5 +1,7 @@
 //! `report.html` of one training run.
 
+use serde::{Deserialize, Serialize};
+
 use super::chart::{Options, Series, line_chart};
 use super::metrics::{EvalMetrics, Line, StepMetrics};
 use super::order_strip::{OrderItem, order_strip};
@@ -23,7 +25,7 @@ pub struct Run<'a> {
 }
 
 /// Sums over a whole run.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Totals {
     /// Examples trained on, repeats included.
     pub examples: u64,
