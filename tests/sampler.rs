@@ -23,7 +23,7 @@ impl Data {
     }
 
     fn order(&self, settings: &Settings, epoch: u32) -> Vec<u32> {
-        order(settings, &self.labels(), epoch, 4).unwrap()
+        order(settings, &self.labels(), epoch, 4).expect("labels and settings fit")
     }
 
     fn category(&self, i: u32) -> &str {
@@ -36,7 +36,7 @@ impl Data {
 
     /// Indices by (difficulty, index).
     fn rising(&self, mut items: Vec<u32>) -> Vec<u32> {
-        items.sort_by(|&a, &b| self.difficulty(a).partial_cmp(&self.difficulty(b)).unwrap().then(a.cmp(&b)));
+        items.sort_by(|&a, &b| self.difficulty(a).total_cmp(&self.difficulty(b)).then(a.cmp(&b)));
         items
     }
 
@@ -168,7 +168,7 @@ fn twelve() -> Data {
     }
 }
 
-/// Computed by a Python implementation of this page's definitions on numpy's `array_split`, with Philox,
+/// Computed by a Python implementation of the definitions in `src/sampler` on numpy's `array_split`, with Philox,
 /// Lemire's bounded integers and Fisher-Yates written anew. A change here changes the runs of users.
 #[test]
 fn golden_orders() {

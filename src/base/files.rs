@@ -1,7 +1,8 @@
 //! Files that are either whole or absent: write to a temporary name, sync, rename, sync the folder.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs::{self, File, Permissions};
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{Error, Result};
@@ -21,10 +22,20 @@ pub fn create_folder(path: &Path) -> Result<()> {
 
 /// Replaces the file at `path` by `bytes`: a reader, or a crash, sees the old content or the new, whole.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_atomic_with(path, |out| out.write_all(bytes))
+}
+
+/// As [`write_atomic`], for content that is made as it is written; `write` gets a buffered file.
+pub fn write_atomic_with(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<&File>) -> std::io::Result<()>,
+) -> Result<()> {
     let folder = parent(path);
     let fail = |e: &std::io::Error| Error::io("write", path, e);
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| fail(&e))?;
-    file.write_all(bytes).map_err(|e| fail(&e))?;
+    let file = temporary(0o666).tempfile_in(folder).map_err(|e| fail(&e))?;
+    let mut out = BufWriter::new(file.as_file());
+    write(&mut out).and_then(|()| out.flush()).map_err(|e| fail(&e))?;
+    drop(out);
     file.as_file().sync_all().map_err(|e| fail(&e))?;
     file.persist(path).map_err(|e| fail(&e.error))?;
     sync_folder(folder)
@@ -36,10 +47,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 pub fn write_folder_atomic(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let folder = parent(path);
     create_folder(folder)?;
-    let temporary = tempfile::Builder::new()
-        .prefix(TEMPORARY_PREFIX)
-        .tempdir_in(folder)
-        .map_err(|e| Error::io("create", folder, &e))?;
+    let temporary = temporary(0o777).tempdir_in(folder).map_err(|e| Error::io("create", folder, &e))?;
     fill(temporary.path())?;
     for entry in list(temporary.path())? {
         File::open(&entry).and_then(|f| f.sync_all()).map_err(|e| Error::io("sync", &entry, &e))?;
@@ -53,6 +61,13 @@ pub fn write_folder_atomic(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) 
 /// The start of the names that [`write_folder_atomic`] uses before the rename; such a folder found later
 /// is what a killed process left, and can be deleted.
 pub const TEMPORARY_PREFIX: &str = ".unfinished-";
+
+/// Temporary names with the permissions that the user's umask leaves of `mode`.
+fn temporary(mode: u32) -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY_PREFIX).permissions(Permissions::from_mode(mode));
+    builder
+}
 
 /// The entries of a folder, sorted by name.
 pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {

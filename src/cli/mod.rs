@@ -1,5 +1,6 @@
 //! The command line: one file a command. Data goes to stdout, logs and progress to stderr.
 
+mod inspect_data;
 mod order;
 mod output;
 

@@ -61,6 +61,12 @@ impl Device {
         format!("cpu, {} threads", cpu.threads())
     }
 
+    /// FLOPs per second of a large matrix product, measured now.
+    pub fn measured_peak(&self) -> f64 {
+        let Self::Cpu(cpu) = self;
+        cpu.measured_peak()
+    }
+
     /// The most bytes of activations that were ever in use at once.
     pub fn peak_bytes(&self) -> usize {
         let Self::Cpu(cpu) = self;

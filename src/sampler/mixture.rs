@@ -53,7 +53,8 @@ fn cumulative_shares(categories: &Categories<'_>, weights: &BTreeMap<String, f64
         };
         sums.push(total);
     }
-    if !sums.is_empty() && !(total > 0.0 && total.is_finite()) {
+    let usable = total > 0.0 && total.is_finite();
+    if !usable && !sums.is_empty() {
         return Err(Error::input(format!("sums to {total}, needed a finite sum above 0")));
     }
     Ok(sums.into_iter().map(|sum| sum / total).collect())

@@ -8,6 +8,7 @@ mod gemm;
 pub use gemm::{Mat, gemm_serial};
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use rayon::prelude::*;
 
@@ -44,6 +45,20 @@ impl Cpu {
     /// Runs `work` inside the pool, so that its parallel iterators use this pool's threads.
     pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         self.pool.install(work)
+    }
+
+    /// FLOPs per second of a matrix product that fits the caches: the best of a few, about 20 ms.
+    pub fn measured_peak(&self) -> f64 {
+        const SIZE: usize = 512;
+        const TRIES: usize = 6;
+        let (a, mut out) = (vec![0.5; SIZE * SIZE], vec![0.0; SIZE * SIZE]);
+        let mut best = f64::INFINITY;
+        for _ in 0..TRIES {
+            let start = Instant::now();
+            self.gemm(&mut out, Mat::new(&a, SIZE, SIZE), Mat::new(&a, SIZE, SIZE), 1.0, false);
+            best = best.min(start.elapsed().as_secs_f64());
+        }
+        2.0 * (SIZE * SIZE * SIZE) as f64 / best
     }
 
     /// Calls `work(row, values)` for each row of `out`, rows in parallel.

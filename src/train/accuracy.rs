@@ -1,0 +1,143 @@
+//! What answers are worth: accuracy with its interval, F1, calibration.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::score::Answered;
+
+/// The normal quantile of a two-sided 95 % interval.
+const Z: f64 = 1.959_963_984_540_054;
+/// Equal-width bins of confidence for the calibration error.
+const BINS: usize = 10;
+
+/// The measures of `evaluate`'s `metrics.json`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// Number of questions.
+    pub n: usize,
+    /// Share of right answers.
+    pub accuracy: f64,
+    /// Its 95 % Wilson interval.
+    pub interval: [f64; 2],
+    /// F1 of each option's index as a class, weighted by how often it is right.
+    pub f1_weighted: f64,
+    /// Expected calibration error: mean |accuracy - confidence| over ten equal-width bins of confidence
+    /// (Guo et al. 2017).
+    pub ece: f64,
+    /// Mean -ln of the right option's probability among the options.
+    pub nll: f64,
+    /// Accuracy of each subject.
+    pub by_subject: BTreeMap<String, Subject>,
+}
+
+/// The answers of one subject.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Subject {
+    /// Number of questions.
+    pub n: usize,
+    /// Share of right answers.
+    pub accuracy: f64,
+    /// Its 95 % Wilson interval.
+    pub interval: [f64; 2],
+}
+
+/// Measures of at least one answer.
+pub fn report(answers: &[Answered]) -> Report {
+    let mut by_subject: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for answer in answers {
+        let (right, n) = by_subject.entry(answer.subject.as_deref().unwrap_or_default()).or_default();
+        *right += usize::from(is_right(answer));
+        *n += 1;
+    }
+    let right = answers.iter().filter(|a| is_right(a)).count();
+    let subject = |(name, (right, n)): (&str, (usize, usize))| {
+        let accuracy = right as f64 / n as f64;
+        (name.to_owned(), Subject { n, accuracy, interval: wilson(right, n) })
+    };
+    Report {
+        n: answers.len(),
+        accuracy: right as f64 / answers.len() as f64,
+        interval: wilson(right, answers.len()),
+        f1_weighted: f1_weighted(answers),
+        ece: calibration_error(answers),
+        nll: answers.iter().map(|a| -a.probabilities[a.answer].ln()).sum::<f64>() / answers.len() as f64,
+        by_subject: by_subject.into_iter().map(subject).collect(),
+    }
+}
+
+fn is_right(answer: &Answered) -> bool {
+    answer.choice() == answer.answer
+}
+
+/// The 95 % score interval of a share (Wilson 1927).
+pub fn wilson(right: usize, n: usize) -> [f64; 2] {
+    if n == 0 {
+        return [0.0, 1.0];
+    }
+    let (p, n) = (right as f64 / n as f64, n as f64);
+    let middle = p + Z * Z / (2.0 * n);
+    let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    let scale = 1.0 + Z * Z / n;
+    [((middle - half) / scale).max(0.0), ((middle + half) / scale).min(1.0)]
+}
+
+fn f1_weighted(answers: &[Answered]) -> f64 {
+    let classes = answers.iter().map(|a| a.answer.max(a.choice()) + 1).max().unwrap_or(0);
+    let of_class = |class: usize| {
+        let count = |holds: &dyn Fn(&Answered) -> bool| answers.iter().filter(|a| holds(a)).count() as f64;
+        let both = count(&|a| a.answer == class && a.choice() == class);
+        let (is, said) = (count(&|a| a.answer == class), count(&|a| a.choice() == class));
+        if is + said > 0.0 { is * 2.0 * both / (is + said) } else { 0.0 }
+    };
+    (0..classes).map(of_class).sum::<f64>() / answers.len() as f64
+}
+
+fn calibration_error(answers: &[Answered]) -> f64 {
+    let mut bins = [(0.0, 0.0); BINS]; // (right, confidence), summed
+    for answer in answers {
+        let confidence = answer.probabilities[answer.choice()];
+        // A bin holds its upper edge, as in the published definition.
+        let bin = ((confidence * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
+        bins[bin].0 += f64::from(u8::from(is_right(answer)));
+        bins[bin].1 += confidence;
+    }
+    bins.iter().map(|(right, confidence)| (right - confidence).abs()).sum::<f64>() / answers.len() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(probabilities: &[f64], answer: usize) -> Answered {
+        Answered { probabilities: probabilities.to_vec(), answer, subject: None }
+    }
+
+    #[test]
+    fn wilson_equals_the_published_interval() {
+        // statsmodels.stats.proportion.proportion_confint(15, 40, method="wilson")
+        let [low, high] = wilson(15, 40);
+        assert!((low - 0.242_229_8).abs() < 1e-7 && (high - 0.529_675_6).abs() < 1e-6, "{low} {high}");
+        assert_eq!(wilson(0, 10)[0], 0.0);
+        assert_eq!(wilson(10, 10)[1], 1.0);
+    }
+
+    #[test]
+    fn f1_ece_and_nll_by_hand() {
+        // right: 0 0 1 1, said: 0 1 1 1
+        let answers = [
+            answered(&[0.75, 0.25], 0),
+            answered(&[0.35, 0.65], 0),
+            answered(&[0.05, 0.95], 1),
+            answered(&[0.35, 0.65], 1),
+        ];
+        let report = report(&answers);
+        assert_eq!(report.accuracy, 0.75);
+        // class 0: 2*1/(2+1) = 2/3; class 1: 2*2/(2+3) = 4/5; equal supports
+        assert!((report.f1_weighted - (2.0 / 3.0 + 0.8) / 2.0).abs() < 1e-12);
+        // bins: (0.6, 0.7]: 1 of 2 right at 0.65; (0.7, 0.8]: 1 at 0.75; (0.9, 1]: 1 at 0.95
+        assert!((report.ece - (0.3 + 0.25 + 0.05) / 4.0).abs() < 1e-12, "{}", report.ece);
+        let nll = -(0.75_f64.ln() + 0.35_f64.ln() + 0.95_f64.ln() + 0.65_f64.ln()) / 4.0;
+        assert!((report.nll - nll).abs() < 1e-12);
+    }
+}

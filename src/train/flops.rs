@@ -1,0 +1,45 @@
+//! The arithmetic that an update needs, for MFU.
+//!
+//! ```text
+//! per token and frozen linear   2 in out forward, 2 in out for dx from the lowest adapter on; no dW
+//! per adapter                   6 R (in + out)
+//! attention                     4 H E per (query, visible key) forward, twice that backward
+//! LM head                       2 V D per loss row forward, 2 V D backward
+//! ```
+//!
+//! Only what the result needs counts: recomputation does not, shared prefixes count once.
+
+use crate::adapter::{Lora, Projection};
+use crate::model::Spec;
+use crate::tensor::Forest;
+
+/// FLOPs of one forward and backward pass over `forest`.
+pub fn training(spec: &Spec, adapter: &Lora, forest: &Forest) -> f64 {
+    let tokens = forest.len() as f64;
+    let wanted = forest.site_tokens();
+    let rows = wanted.len() as f64;
+    let lowest = adapter.modules().first().map_or(spec.layers.len(), |m| m.linear.layer);
+    let last = spec.layers.len() - 1;
+    let mut flops = 4.0 * rows * (spec.vocabulary * spec.hidden) as f64;
+    for (layer, constants) in spec.layers.iter().enumerate() {
+        let passes = if layer >= lowest { 2.0 } else { 1.0 };
+        for projection in Projection::ALL {
+            let everywhere = layer < last || matches!(projection, Projection::K | Projection::V);
+            let n = if everywhere { tokens } else { rows };
+            let (inputs, outputs) = spec.shape(projection);
+            flops += passes * 2.0 * n * (inputs * outputs) as f64;
+            if let Some(module) = adapter.module(layer, projection) {
+                flops += 6.0 * n * (module.rank * (inputs + outputs)) as f64;
+            }
+        }
+        let window = constants.window.unwrap_or(u32::MAX);
+        let visible = |token: &u32| f64::from((forest.positions[*token as usize] + 1).min(window));
+        let pairs: f64 = if layer < last {
+            forest.positions.iter().map(|p| f64::from((p + 1).min(window))).sum()
+        } else {
+            wanted.iter().map(visible).sum()
+        };
+        flops += (if layer >= lowest { 3.0 } else { 1.0 }) * 4.0 * spec.query_width() as f64 * pairs;
+    }
+    flops
+}

@@ -1,0 +1,3 @@
+//! Dataset lines to tokens to forests, against brute force and stored goldens.
+
+mod pack;
