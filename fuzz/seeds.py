@@ -36,6 +36,10 @@ def adapter(**settings):
     return json.dumps(dict(config, **settings)).encode() + b"\0" + safetensors(tensors)
 
 
+def line(**fields):
+    return json.dumps(fields).encode()
+
+
 def model_config(**settings):
     return json.dumps(dict(MODEL, **settings)).encode()
 
@@ -46,6 +50,17 @@ SEEDS = {
     "safetensors": [safetensors({}), *(safetensors({"a": (2, 3), "b.weight": (1, 1)}, d) for d in SIZES)],
     "adapter": [adapter(), adapter(use_rslora=True), adapter(target_modules=".*_proj", alpha_pattern={"q_proj": 8}),
                 adapter(rank_pattern={"down_proj": 2}, r=2)],
+    "dataset_line": [
+        line(id=7, question="2 + 2?", options=["3", "4"], answer=1, subject="sums", context="Count.",
+             difficulty=0.25, weight=2.0, smoothing=0.1, teacher=[0.2, 0.8]),
+        line(prompt="A", completion=" b"),
+        line(messages=[dict(role="system", content="s"), dict(role="user", content="u"),
+                       dict(role="assistant", content="a")]),
+        line(instruction="Add.", input="2, 2", output="4"),
+        line(text="T", source="book"),
+        line(prompt="p", chosen="c", rejected="r"),
+        line(input_ids=[1, 2, 3], labels=[-100, 2, 3]),
+    ],
     "model_config": [
         model_config(),
         model_config(rope_scaling=LLAMA3),
