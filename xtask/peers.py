@@ -138,7 +138,8 @@ def compare_events(out):
 
 
 def run(program, *arguments):
-    result = subprocess.run([str(program), *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+    result = subprocess.run([str(program), *map(str, arguments)], stdout=subprocess.PIPE, text=True,
+                            env=dict(os.environ, RUST_LOG="warn"))
     assert result.returncode == 0, f"{program} {arguments}: exit code {result.returncode}"
     return result.stdout
 
