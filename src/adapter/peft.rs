@@ -62,6 +62,26 @@ pub fn read(device: &Device, folder: &Path, linears: &[Linear]) -> Result<Lora> 
     Ok(lora)
 }
 
+/// The linears that the adapter in `folder` names, with the widths of its own matrices: to read an adapter
+/// whose model is not at hand.
+pub fn linears(folder: &Path) -> Result<Vec<Linear>> {
+    let file = StoredFile::open(&folder.join(WEIGHTS))?;
+    let mut linears = Vec::new();
+    for (name, a) in file.tensors() {
+        let Some(module) = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(".lora_A.weight"))
+        else {
+            continue;
+        };
+        let b = file.get(&format!("{PREFIX}{module}.lora_B.weight"))?;
+        let linear = match (&a.shape[..], &b.shape[..]) {
+            (&[_, inputs], &[outputs, _]) => Linear::parse(module, inputs, outputs),
+            _ => None,
+        };
+        linears.extend(linear);
+    }
+    Ok(linears)
+}
+
 /// Writes the adapter into `folder` (which exists); `base` is the model's path, for PEFT's users.
 pub fn write(folder: &Path, lora: &Lora, base: &str, dropout: f64) -> Result<()> {
     let config =

@@ -59,6 +59,17 @@ impl Linear {
         (self.layer * Projection::ALL.len() + self.projection as usize) as u32
     }
 
+    /// The linear whose module name is `name`, with the given widths; `None` for any other name.
+    pub fn parse(name: &str, inputs: usize, outputs: usize) -> Option<Self> {
+        let (layer, rest) = name.strip_prefix("model.layers.")?.split_once('.')?;
+        let named =
+            |p: &Projection| rest.strip_prefix(p.parent())?.strip_prefix('.').filter(|n| *n == p.name());
+        let projection = *Projection::ALL.iter().find(|p| named(p).is_some())?;
+        // A number that no model reaches would only ask for memory.
+        let layer = layer.parse().ok().filter(|layer| *layer < 1 << 12)?;
+        Some(Self { layer, projection, inputs, outputs })
+    }
+
     /// The linear called `name`, as [`Linear`]'s `Display` writes it.
     pub fn find<'a>(all: &'a [Self], name: &str) -> Option<&'a Self> {
         all.iter().find(|linear| linear.to_string() == name)

@@ -1,14 +1,23 @@
 //! The command line: one file a command. Data goes to stdout, logs and progress to stderr.
 
+mod doctor;
+mod evaluate;
+mod inspect;
 mod inspect_data;
+mod merge;
 mod order;
 mod output;
+mod score;
+mod source;
+mod train;
 
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::base::Error;
+use crate::base::{Error, Result};
+use crate::device::settings::Kind;
+use crate::device::{self, Device};
 
 /// Fine-tunes language models with little data.
 #[derive(Debug, Parser)]
@@ -23,10 +32,10 @@ struct Cli {
 /// What every command takes.
 #[derive(Clone, Debug, Args)]
 struct Common {
-    /// Device: auto, cpu or cuda
+    /// Device to compute on
     #[arg(long, global = true, value_name = "KIND")]
-    device: Option<String>,
-    /// CPU threads; 0 = all
+    device: Option<DeviceKind>,
+    /// CPU threads; 0 = all. Results do not depend on it
     #[arg(long, global = true, value_name = "N")]
     threads: Option<usize>,
     /// Print the result as JSON
@@ -34,10 +43,49 @@ struct Common {
     json: bool,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum DeviceKind {
+    Auto,
+    Cpu,
+    Cuda,
+}
+
+impl Common {
+    /// `settings` with what the command line says instead.
+    fn override_device(&self, settings: &mut device::Settings) {
+        if let Some(kind) = self.device {
+            settings.kind = match kind {
+                DeviceKind::Auto => Kind::Auto,
+                DeviceKind::Cpu => Kind::Cpu,
+                DeviceKind::Cuda => Kind::Cuda,
+            };
+        }
+        settings.threads = self.threads.unwrap_or(settings.threads);
+    }
+
+    fn open_device(&self) -> Result<Device> {
+        let mut settings = device::Settings::default();
+        self.override_device(&mut settings);
+        Device::open(&settings)
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// One training run
+    Train(train::Train),
+    /// Multiple-choice accuracy with its interval, calibration and a table by subject
+    Evaluate(evaluate::Evaluate),
     /// The training order alone; needs no model
     Order(order::Order),
+    /// The negative log-likelihood of each completion
+    Score(score::Score),
+    /// Base and adapter as one Hugging Face directory
+    Merge(merge::Merge),
+    /// What a data file, a model or an adapter holds, fully checked
+    Inspect(inspect::Inspect),
+    /// Devices, their measured peaks, and what is missing
+    Doctor(doctor::Doctor),
 }
 
 /// Runs the command of the process's arguments; the exit code follows the error's kind.
@@ -52,7 +100,13 @@ pub fn main() -> ExitCode {
         .with_target(false)
         .init();
     let result = match &cli.command {
-        Command::Order(command) => command.run(&cli.common),
+        Command::Train(command) => command.run(&cli.common),
+        Command::Evaluate(command) => command.run(&cli.common),
+        Command::Order(command) => command.run(),
+        Command::Score(command) => command.run(&cli.common),
+        Command::Merge(command) => command.run(&cli.common),
+        Command::Inspect(command) => command.run(&cli.common),
+        Command::Doctor(command) => command.run(&cli.common),
     };
     match result {
         Ok(code) => code,

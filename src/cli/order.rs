@@ -1,17 +1,65 @@
 //! `preceptor order`: the training order alone.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use super::Common;
-use crate::base::Result;
+use super::output;
+use crate::base::{Result, files};
+use crate::data::{Dataset, index};
+use crate::sampler::{self, Strategy};
+use crate::train;
+use crate::train::plan::Plan;
 
 #[derive(Debug, Args)]
-pub(super) struct Order {}
+pub(super) struct Order {
+    /// JSONL file
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// Strategy: sequential, random, curriculum, blocked, interleaved, ...
+    #[arg(long, value_name = "NAME")]
+    strategy: String,
+    /// Names the shuffles
+    #[arg(long, default_value_t = 42, value_name = "N")]
+    seed: u64,
+    /// Parts that the interleaved orders cut each category into
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    parts: u64,
+    /// Field that holds the category
+    #[arg(long, default_value = "subject", value_name = "KEY")]
+    category: String,
+    /// Field that holds the difficulty
+    #[arg(long, default_value = "difficulty", value_name = "KEY")]
+    difficulty: String,
+    /// Epochs, one after the other
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    epochs: u32,
+    /// Examples per update; `competence` paces by it
+    #[arg(long, default_value_t = train::Settings::default().batch_size, value_name = "N")]
+    batch_size: usize,
+    /// Write the order here instead of to standard output
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
 
 impl Order {
-    pub(super) fn run(&self, _common: &Common) -> Result<ExitCode> {
+    pub(super) fn run(&self) -> Result<ExitCode> {
+        let settings = sampler::Settings {
+            strategy: self.strategy.parse::<Strategy>().map_err(|e| e.key("--strategy"))?,
+            seed: self.seed,
+            parts: self.parts,
+            category: self.category.clone(),
+            difficulty: self.difficulty.clone(),
+            ..sampler::Settings::default()
+        };
+        let data = Dataset::open(&self.data, index::detect_format(&self.data)?, 0)?;
+        let plan = Plan::new(&data, &settings, self.epochs, self.batch_size.max(1), 0)?;
+        tracing::info!("order {}", plan.hash());
+        match &self.out {
+            Some(path) => files::write_atomic_with(path, |out| plan.write(out))?,
+            None => output::print(|mut out| plan.write(&mut out))?,
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -13,6 +13,8 @@ pub use cpu::Cpu;
 pub use settings::Settings;
 pub use weight::Weight;
 
+use std::fs;
+
 use crate::base::{Error, Result};
 
 /// A place that computes.
@@ -72,4 +74,11 @@ impl Device {
         let Self::Cpu(cpu) = self;
         cpu.memory().peak_bytes()
     }
+}
+
+/// Bytes of memory that the system could still give, where it says so.
+pub fn free_memory() -> Option<usize> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.split_whitespace().next()?.parse::<usize>().ok().map(|kib| kib * 1024)
 }

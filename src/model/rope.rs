@@ -14,7 +14,7 @@ use std::f32::consts::PI;
 
 /// How frequencies are scaled beyond the context they were trained with.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Scaling {
+pub(super) enum Scaling {
     /// Not at all.
     None,
     /// All by the same factor.

@@ -1,14 +1,13 @@
 //! Weights by name: every tensor that the specification needs, checked for shape and type, none copied
 //! before all are found.
 
-use std::fs;
 use std::path::Path;
 
 use super::settings::WeightStorage;
 use super::spec::Spec;
 use crate::adapter::Projection;
 use crate::base::{Error, Result};
-use crate::device::Weight;
+use crate::device::{Weight, free_memory};
 use crate::tensor::{Checkpoint, DType};
 
 /// A frozen linear.
@@ -196,11 +195,4 @@ impl Finder<'_> {
             WeightStorage::Auto => free_memory().is_none_or(|free| self.stored_bytes <= free / 2),
         }
     }
-}
-
-/// Bytes that the system could still give, where it says so.
-fn free_memory() -> Option<usize> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.split_whitespace().next()?.parse::<usize>().ok().map(|kib| kib * 1024)
 }

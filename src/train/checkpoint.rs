@@ -104,7 +104,9 @@ impl Checkpoints {
         if !self.folder.exists() {
             return Ok(());
         }
-        for path in files::list(&self.folder)?.iter().filter(|p| name_of(p).starts_with(files::TEMPORARY_PREFIX)) {
+        for path in
+            files::list(&self.folder)?.iter().filter(|p| name_of(p).starts_with(files::TEMPORARY_PREFIX))
+        {
             fs::remove_dir_all(path).map_err(|e| Error::io("remove", path, &e))?;
         }
         Ok(())

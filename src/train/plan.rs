@@ -78,7 +78,10 @@ impl Plan {
             if update < first + updates {
                 let start = (update - first) as usize * self.batch_size;
                 let end = (start + self.batch_size).min(order.len());
-                return Place { examples: &order[start..end], epoch: epoch as f64 + end as f64 / order.len() as f64 };
+                return Place {
+                    examples: &order[start..end],
+                    epoch: epoch as f64 + end as f64 / order.len() as f64,
+                };
             }
             first += updates;
         }

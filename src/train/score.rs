@@ -46,7 +46,8 @@ pub struct Answered {
 impl Answered {
     /// Index of the most probable option; the first of equals.
     pub fn choice(&self) -> usize {
-        let best = |best: usize, i: usize| if self.probabilities[i] > self.probabilities[best] { i } else { best };
+        let best =
+            |best: usize, i: usize| if self.probabilities[i] > self.probabilities[best] { i } else { best };
         (0..self.probabilities.len()).fold(0, best)
     }
 }
@@ -111,10 +112,12 @@ impl Scorer<'_> {
                 let batch = Batch::at_sites(&forest);
                 let pass = Pass::forward(self.device, self.model, self.adapter, &batch, None, Keep::Nothing);
                 for site in &forest.sites {
-                    let row = batch.rows().binary_search(&site.token).expect("a site's token is a wanted row");
+                    let row =
+                        batch.rows().binary_search(&site.token).expect("a site's token is a wanted row");
                     let question = site.example as usize;
                     let tokens = &questions[question].1.tokens;
-                    logits[question] = cross_entropy::logits_at(self.device, &pass.hidden, self.model.head(), row, tokens);
+                    logits[question] =
+                        cross_entropy::logits_at(self.device, &pass.hidden, self.model.head(), row, tokens);
                 }
             }
             answered.extend(questions.into_iter().zip(logits).map(|((line, _), logits)| {

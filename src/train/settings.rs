@@ -145,10 +145,20 @@ impl Settings {
         };
         number("epochs", self.epochs.into(), "at least 1", self.epochs > 0)?;
         number("batch_size", self.batch_size as f64, "at least 1", self.batch_size > 0)?;
-        number("micro_batch_tokens", self.micro_batch_tokens as f64, "at least 1", self.micro_batch_tokens > 0)?;
+        number(
+            "micro_batch_tokens",
+            self.micro_batch_tokens as f64,
+            "at least 1",
+            self.micro_batch_tokens > 0,
+        )?;
         number("logging_steps", self.logging_steps as f64, "at least 1", self.logging_steps > 0)?;
         number("learning_rate", self.learning_rate, "a rate of at least 0", self.learning_rate >= 0.0)?;
-        number("warmup_ratio", self.warmup_ratio, "a share in [0, 1]", (0.0..=1.0).contains(&self.warmup_ratio))?;
+        number(
+            "warmup_ratio",
+            self.warmup_ratio,
+            "a share in [0, 1]",
+            (0.0..=1.0).contains(&self.warmup_ratio),
+        )?;
         number("weight_decay", self.weight_decay, "at least 0", self.weight_decay >= 0.0)?;
         number("adam_beta1", self.adam_beta1, "a number in [0, 1)", (0.0..1.0).contains(&self.adam_beta1))?;
         number("adam_beta2", self.adam_beta2, "a number in [0, 1)", (0.0..1.0).contains(&self.adam_beta2))?;
@@ -160,7 +170,9 @@ impl Settings {
         match self.objective {
             Objective::Sft | Objective::Lm => {}
             Objective::Dpo => return fail("objective", "found `dpo`, but this version has `sft` and `lm`"),
-            Objective::Distill => return fail("objective", "found `distill`, but this version has `sft` and `lm`"),
+            Objective::Distill => {
+                return fail("objective", "found `distill`, but this version has `sft` and `lm`");
+            }
         }
         if self.optimizer == OptimizerKind::Adamw8bit {
             return fail("optimizer", "found `adamw-8bit`, but this version has `adamw`");

@@ -89,7 +89,8 @@ pub fn run(job: &Job<'_>, resume: bool, stop: &StopSignal) -> Result<Outcome> {
         trainer.after_update()?;
         if let Some(signal) = stop.received() {
             let path = trainer.checkpoint()?;
-            progress.aside(|| tracing::info!("stopped by signal {signal} after update {step}; {path} holds it"));
+            progress
+                .aside(|| tracing::info!("stopped by signal {signal} after update {step}; {path} holds it"));
             return Ok(Outcome::Stopped(signal));
         }
     }
@@ -172,8 +173,22 @@ impl<'a> Trainer<'a> {
         let events = EventsFile::create(folder.path(), folder.metrics().exists().then_some(state.step))?;
         let peak_flops = device.measured_peak();
         Ok(Self {
-            job, device, folder, checkpoints, model, encoder, data, eval, plan, schedule, adapter, optimizer, state,
-            log, events, peak_flops,
+            job,
+            device,
+            folder,
+            checkpoints,
+            model,
+            encoder,
+            data,
+            eval,
+            plan,
+            schedule,
+            adapter,
+            optimizer,
+            state,
+            log,
+            events,
+            peak_flops,
         })
     }
 
@@ -293,7 +308,9 @@ impl<'a> Trainer<'a> {
             ids.join(", ")
         ))
         .file(self.data.path())
-        .hint("nothing was changed by this update; try a lower train.learning_rate, or look at these examples")
+        .hint(
+            "nothing was changed by this update; try a lower train.learning_rate, or look at these examples",
+        )
     }
 
     /// Evaluation and checkpoint where they are due.
@@ -418,7 +435,8 @@ fn open_data(path: &Path, settings: &data::Settings, encoder: &Encoder, spec: &S
 /// A resumed run must be the run that wrote the checkpoint.
 fn same_run(state: &State, job: &Job<'_>, plan: &Plan, folder: &Folder) -> Result<()> {
     let hint = "resume with the same settings and data, or start another run in another folder";
-    if let Some((then, now)) = state.config.lines().zip(job.decisive.lines()).find(|(then, now)| then != now) {
+    if let Some((then, now)) = state.config.lines().zip(job.decisive.lines()).find(|(then, now)| then != now)
+    {
         return Err(Error::input(format!("the run was started with `{then}`, found `{now}`"))
             .file(folder.config())
             .hint(hint));
@@ -427,9 +445,11 @@ fn same_run(state: &State, job: &Job<'_>, plan: &Plan, folder: &Folder) -> Resul
         return Err(Error::input("the run was started with other settings").file(folder.config()).hint(hint));
     }
     if state.order_hash != plan.hash() {
-        return Err(Error::input("the training order is not the one the run was started with: the data changed")
-            .file(&job.data.train)
-            .hint(hint));
+        return Err(Error::input(
+            "the training order is not the one the run was started with: the data changed",
+        )
+        .file(&job.data.train)
+        .hint(hint));
     }
     Ok(())
 }

@@ -1,0 +1,77 @@
+//! What several commands open alike: a model, maybe an adapter, and a data file.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::adapter::{Lora, peft};
+use crate::base::Result;
+use crate::data::{self, Dataset, Encoder, LossOn, index};
+use crate::device::Device;
+use crate::model::{Model, Spec, settings::WeightStorage};
+
+/// A base model and the adapter on it.
+#[derive(Debug, Args)]
+pub(super) struct ModelArgs {
+    /// Hugging Face directory of the base model
+    #[arg(long, value_name = "DIR")]
+    pub(super) model: PathBuf,
+    /// PEFT adapter to put on it
+    #[arg(long, value_name = "DIR")]
+    pub(super) adapter: Option<PathBuf>,
+}
+
+impl ModelArgs {
+    pub(super) fn open(&self, device: &Device) -> Result<(Model, Option<Lora>)> {
+        let model = Model::open(&self.model, WeightStorage::Auto)?;
+        let linears = model.spec().linears();
+        let adapter = self.adapter.as_ref().map(|folder| peft::read(device, folder, &linears)).transpose()?;
+        Ok((model, adapter))
+    }
+}
+
+/// A data file and how it becomes tokens.
+#[derive(Debug, Args)]
+pub(super) struct DataArgs {
+    /// JSONL file
+    #[arg(long, value_name = "FILE")]
+    pub(super) data: PathBuf,
+    /// What its lines are [default: told by the first line's keys]
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) format: Option<String>,
+    /// exam, chat (the model's own), or a minijinja file
+    #[arg(long, default_value = "exam", value_name = "TEMPLATE")]
+    pub(super) template: String,
+    /// Most tokens of an example [default: the model's context]
+    #[arg(long, value_name = "N")]
+    pub(super) max_seq_length: Option<usize>,
+}
+
+impl DataArgs {
+    /// The data, not encoded yet.
+    pub(super) fn open(&self) -> Result<Dataset> {
+        let format = match &self.format {
+            Some(name) => parse_format(name)?,
+            None => index::detect_format(&self.data)?,
+        };
+        Dataset::open(&self.data, format, 0)
+    }
+
+    /// The encoder for `data` of the model in `folder`.
+    pub(super) fn encoder(&self, data: &Dataset, folder: &Path, append_eos: bool) -> Result<Encoder> {
+        let spec = Spec::read(folder)?;
+        let settings = data::Settings {
+            format: data.format(),
+            template: self.template.clone(),
+            max_seq_length: self.max_seq_length.unwrap_or(spec.context),
+            append_eos,
+            ..data::Settings::default()
+        };
+        Encoder::open(&settings, LossOn::Completion, 0.0, folder, spec.vocabulary)
+    }
+}
+
+fn parse_format(name: &str) -> Result<data::Format> {
+    let value = serde_json::Value::String(name.to_owned());
+    serde_json::from_value(value).map_err(|e| crate::base::Error::input(e.to_string()).key("--format"))
+}
