@@ -61,6 +61,15 @@ SEEDS = {
         line(prompt="p", chosen="c", rejected="r"),
         line(input_ids=[1, 2, 3], labels=[-100, 2, 3]),
     ],
+    "config": [
+        b"",
+        b"train.epochs=2",
+        b'adapter.target_modules=["q_proj"]',
+        b'[model]\npath = "m"\n[data]\ntrain = "d.jsonl"\nformat = "tokens"\n[output]\ndir = "out"\n',
+        b'[adapter]\nr = 4\nlora_alpha = 8\ntarget_modules = ["q_proj"]\nrank_pattern = { "layers.0" = 2 }\n',
+        b'[sampler]\nstrategy = "interleaved"\nparts = 2\ncategory_order = ["a", "b"]\n',
+        b'[train]\nlearning_rate = 1e-3\nlr_scheduler_type = "cosine"\nshare_prefixes = "off"\n',
+    ],
     "model_config": [
         model_config(),
         model_config(rope_scaling=LLAMA3),
