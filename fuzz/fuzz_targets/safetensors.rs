@@ -1,0 +1,12 @@
+//! Any bytes as a weights file: refused, or every tensor lies inside the file.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|file: &[u8]| {
+    let Ok(tensors) = preceptor::tensor::stored::parse(file) else { return };
+    for stored in tensors.values() {
+        let bytes = &file[stored.bytes.clone()];
+        if let Some(dtype) = stored.weight_dtype() {
+            assert_eq!(bytes.len(), stored.elements() * dtype.size());
+        }
+    }
+});
