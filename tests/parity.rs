@@ -1,130 +1,25 @@
 //! Whole models against Transformers and PEFT: logits, LoRA gradients, training losses, final adapters, merges.
 //!
-//! The cases are those of tests/golden and, if `PRECEPTOR_PARITY` names a folder of the same layout, those too.
 //! Every tolerance is a multiple of the case's `noise`, which is what rounding alone does to the reference.
 
-use std::path::{Path, PathBuf};
+mod golden;
 
-use preceptor::adapter::{Lora, merge, peft};
-use preceptor::device::{Device, Settings};
+use preceptor::adapter::{Lora, merge};
+use preceptor::device::Device;
 use preceptor::model::settings::WeightStorage;
 use preceptor::model::{Batch, Model, Pass, pass::Keep};
 use preceptor::ops::adamw::{self, Constants};
 use preceptor::ops::cross_entropy;
-use preceptor::tensor::{Checkpoint, Forest, Site, StoredFile};
+use preceptor::tensor::{Checkpoint, Forest, StoredFile};
 use preceptor::train::schedule::{Decay, Schedule};
 use preceptor::train::step::{self, Optimizer};
-use serde_json::Value;
 
-struct Case {
-    folder: PathBuf,
-    reference: Value,
-    batches: Vec<Vec<Example>>,
-}
-
-struct Example {
-    ids: Vec<u32>,
-    labels: Vec<i64>,
-    weight: f32,
-    smoothing: f32,
-}
+use golden::{Case, cases, cpu, gap};
 
 impl Case {
-    fn open(folder: &Path) -> Self {
-        let json =
-            ["case.json", "reference.json"].map(|name| folder.join(name)).into_iter().find(|p| p.exists());
-        let reference = serde_json::from_slice(&std::fs::read(json.expect("a reference")).unwrap()).unwrap();
-        let file = StoredFile::open(&folder.join("batches.safetensors")).unwrap();
-        let i64s = |name: &str| -> Vec<i64> {
-            let stored = file.get(name).unwrap();
-            file.bytes(stored).chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap())).collect()
-        };
-        let mut batches = Vec::new();
-        while let Some(shape) =
-            file.tensors().get(&format!("b{}.input_ids", batches.len())).map(|t| t.shape.clone())
-        {
-            let name = |field: &str| format!("b{}.{field}", batches.len());
-            let (ids, labels, mask) =
-                (i64s(&name("input_ids")), i64s(&name("labels")), i64s(&name("attention_mask")));
-            let per_example = |field: &str, default: f32| {
-                file.f32s(&name(field)).unwrap_or_else(|_| vec![default; shape[0]])
-            };
-            let (weight, smoothing) = (per_example("weight", 1.0), per_example("smoothing", 0.0));
-            let example = |row: usize| {
-                let at = row * shape[1]..(row + 1) * shape[1];
-                let len = mask[at.clone()].iter().filter(|&&m| m == 1).count();
-                let at = at.start..at.start + len;
-                Example {
-                    ids: ids[at.clone()].iter().map(|&id| id as u32).collect(),
-                    labels: labels[at].to_vec(),
-                    weight: weight[row],
-                    smoothing: smoothing[row],
-                }
-            };
-            batches.push((0..shape[0]).map(example).collect());
-        }
-        Self { folder: folder.to_path_buf(), reference, batches }
-    }
-
-    fn noise(&self, of: &str) -> f64 {
-        self.reference["noise"][of].as_f64().unwrap()
-    }
-
     fn numbers(&self, key: &str) -> Vec<f64> {
         self.reference[key].as_array().into_iter().flatten().map(|v| v.as_f64().unwrap()).collect()
     }
-
-    /// One example a root segment.
-    fn forest(&self, batch: usize) -> Forest {
-        let examples = &self.batches[batch];
-        let mut forest = Forest::of_sequences(examples.iter().map(|e| &e.ids[..]));
-        for (index, example) in examples.iter().enumerate() {
-            let start = forest.segments[index].start;
-            for (i, &label) in example.labels.iter().enumerate().skip(1).filter(|(_, label)| **label >= 0) {
-                forest.sites.push(Site {
-                    token: start + i as u32 - 1,
-                    target: label as u32,
-                    weight: example.weight,
-                    smoothing: example.smoothing,
-                    example: index as u32,
-                });
-            }
-        }
-        forest
-    }
-}
-
-fn cases() -> Vec<Case> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let other = std::env::var_os("PRECEPTOR_PARITY").map(PathBuf::from);
-    let mut folders: Vec<PathBuf> = [Some(own), other]
-        .into_iter()
-        .flatten()
-        .flat_map(|home| std::fs::read_dir(home).unwrap().map(|entry| entry.unwrap().path()))
-        .filter(|path| path.join("model").is_dir())
-        .collect();
-    folders.sort();
-    assert!(folders.len() >= 7, "the golden cases are there");
-    folders.iter().map(|folder| Case::open(folder)).collect()
-}
-
-fn cpu() -> Device {
-    Device::open(&Settings { threads: 2, ..Settings::default() }).unwrap()
-}
-
-fn open(case: &Case, storage: WeightStorage) -> Model {
-    Model::open(&case.folder.join("model"), storage).unwrap()
-}
-
-fn adapter(device: &Device, case: &Case, model: &Model, name: &str) -> Lora {
-    peft::read(device, &case.folder.join(name), &model.spec().linears()).unwrap()
-}
-
-/// The largest |x - y|; NaN counts as infinite, since `max` would ignore it.
-fn gap(x: &[f32], y: &[f32]) -> f64 {
-    assert_eq!(x.len(), y.len());
-    let gaps = x.iter().zip(y).map(|(x, y)| f64::from((x - y).abs()));
-    gaps.map(|g| if g.is_nan() { f64::INFINITY } else { g }).fold(0.0, f64::max)
 }
 
 /// Our logits of batch 0 at all real tokens, one row a token, examples one after the other.
@@ -174,10 +69,10 @@ fn pairs(case: &Case, file: &str, name: &str, ours: &[f32]) -> Option<(Vec<f32>,
 
 #[test]
 fn logits_of_the_base_model() {
-    let device = cpu();
+    let device = cpu(2);
     for case in cases() {
         for storage in [WeightStorage::F32, WeightStorage::Stored] {
-            let ours = logits(&device, &open(&case, storage), None, &case.forest(0));
+            let ours = logits(&device, &case.model(storage), None, &case.forest(0));
             let (theirs, ours) = pairs(&case, "forward.safetensors", "logits", &ours).unwrap();
             let (gap, noise) = (gap(&theirs, &ours), case.noise("logits"));
             println!("{}: logits {gap:.1e}, noise {noise:.1e}", case.folder.display());
@@ -188,10 +83,10 @@ fn logits_of_the_base_model() {
 
 #[test]
 fn gradients_of_every_lora_matrix() {
-    let device = cpu();
+    let device = cpu(2);
     for case in cases() {
-        let model = open(&case, WeightStorage::Auto);
-        let adapter = adapter(&device, &case, &model, "adapter_random");
+        let model = case.model(WeightStorage::Auto);
+        let adapter = case.adapter(&device, &model, "adapter_random");
         let truth = StoredFile::open(&case.folder.join("grads_random.safetensors")).unwrap();
         let mut gradients = device.zeros(1, adapter.len());
         let losses =
@@ -217,13 +112,12 @@ fn gradients_of_every_lora_matrix() {
 
 #[test]
 fn training_losses_final_adapter_and_merge() {
-    let device = cpu();
+    let device = cpu(2);
     for case in cases().iter().filter(|case| !case.numbers("losses").is_empty()) {
-        let model = open(case, WeightStorage::Auto);
+        let model = case.model(WeightStorage::Auto);
         let settings = &case.reference["settings"];
         let number = |key: &str| settings[key].as_f64().unwrap();
-        let mut adapter =
-            adapter(&device, case, &model, settings["start"].as_str().unwrap_or("adapter_init"));
+        let mut adapter = case.adapter(&device, &model, settings["start"].as_str().unwrap_or("adapter_init"));
         let mut optimizer = Optimizer::new(&device, adapter.len());
         let schedule = Schedule {
             peak: number("peak_lr"),
@@ -256,8 +150,7 @@ fn training_losses_final_adapter_and_merge() {
             };
             step::apply(&device, &mut adapter, &mut optimizer, norm, number("clip"), constants);
         }
-        let theirs =
-            peft::read(&device, &case.folder.join("adapter_final"), &model.spec().linears()).unwrap();
+        let theirs = case.adapter(&device, &model, "adapter_final");
         let final_gap = gap(theirs.params().values(), adapter.params().values());
         let final_noise = case.noise("adapter_final").max(1e-5);
         println!(

@@ -5,18 +5,21 @@ use std::io::{self, IsTerminal, Write};
 use serde_json::json;
 
 use super::output;
-use crate::base::Result;
+use crate::base::{Error, Result};
 use crate::data::{Counts, Dataset, Encoder, Tokenized, Tokenizer};
 
 /// Marks a token that carries loss.
 const MARK: char = '*';
 
-/// Checks the whole data set, then prints the tokens of one example.
+/// Checks the whole data set, then prints the tokens of one example, counted from 0.
 ///
 /// Fails on the first example without a trained token.
 pub(super) fn inspect(dataset: &mut Dataset, encoder: &Encoder, example: usize, as_json: bool) -> Result<()> {
     let counts = dataset.prepare(encoder)?;
-    let example = example.min(dataset.len() - 1); // a prepared data set is not empty
+    if example >= dataset.len() {
+        let what = format!("found no example {example}, needed one of 0 to {}", dataset.len() - 1);
+        return Err(Error::input(what).file(dataset.path()));
+    }
     let examples = dataset.tokenized(example, encoder)?;
     let tokenizer = encoder.tokenizer().ok();
     output::print(|out| match as_json {
@@ -105,5 +108,37 @@ fn shown(id: u32, tokenizer: Option<&Tokenizer>) -> String {
         // a piece of a character has no text of its own
         Ok(text) if !text.is_empty() && !text.contains(char::REPLACEMENT_CHARACTER) => format!("{text:?}"),
         _ => tokenizer.token(id).unwrap_or_else(|| "not in the vocabulary".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Format, LossOn, Settings};
+
+    #[test]
+    fn a_mark_stands_at_each_token_that_carries_loss() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("d.jsonl");
+        std::fs::write(&path, "{\"input_ids\":[5,6,7],\"labels\":[5,-100,9],\"id\":\"x\"}\n").unwrap();
+        let settings = Settings { format: Format::Tokens, ..Settings::default() };
+        let encoder = Encoder::open(&settings, LossOn::Completion, 0.0, home.path(), 10).unwrap();
+        let mut dataset = Dataset::open(&path, Format::Tokens, 0).unwrap();
+        let counts = dataset.prepare(&encoder).unwrap();
+        let examples = dataset.tokenized(0, &encoder).unwrap();
+
+        let mut text = Vec::new();
+        print_text(&mut text, &dataset, &counts, 0, &examples, None).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let marked: Vec<bool> = text.lines().skip(2).take(3).map(|line| line.contains(MARK)).collect();
+        assert_eq!(marked, [false, false, true], "{text}");
+        assert!(text.contains("3 tokens, 1 carry loss; weight 1, smoothing 0"), "{text}");
+
+        let mut out = Vec::new();
+        print_json(&mut out, &dataset, &counts, 0, &examples, None).unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(report["examples"][0]["tokens"][2]["target"], 9);
+        assert_eq!(report["examples"][0]["tokens"][1]["loss"], false);
+        assert_eq!(report["total"]["trained_tokens"], 1);
     }
 }

@@ -151,11 +151,13 @@ impl Encoder {
             let error = Error::input("two letters begin with the same token, so they cannot be told apart");
             return Err(error.hint("use `--scoring generate` or `option-text`, or another template"));
         }
+        // cut as in training, where the letter and the end follow
         let longest = drafts.iter().map(|draft| draft.ids.len() - shared).max().unwrap_or(0);
-        let kept = self.max_seq_length.saturating_sub(longest + usize::from(self.append_eos));
-        let excess = shared.saturating_sub(kept);
-        if excess > 0 && first.special + excess >= shared {
-            return Err(self.too_long(shared + longest - first.special, first.special));
+        let completion = longest + usize::from(self.append_eos);
+        let excess = (shared + completion).saturating_sub(self.max_seq_length);
+        let before = first.special.max(1);
+        if before + excess > shared {
+            return Err(self.too_long(completion, before));
         }
         let mut prompt = first.ids[..shared].to_vec();
         prompt.drain(first.special..first.special + excess);
@@ -273,7 +275,7 @@ impl Encoder {
         }
         if labels.iter().all(Option::is_none) {
             return Err(Error::input(format!(
-                "no token carries loss: the example has {} tokens, and the first has nothing to predict it",
+                "no token carries loss among {}: the first has nothing to predict it",
                 ids.len()
             ))
             .hint("give the line a prompt or a longer completion"));

@@ -19,7 +19,7 @@ pub enum Activation {
     GeluTanh,
 }
 
-const GELU_SCALE: f32 = 0.797_884_56; // sqrt(2/pi)
+const GELU_SCALE: f32 = 0.797_884_6; // sqrt(2/pi)
 const GELU_CUBE: f32 = 0.044_715;
 
 impl Activation {

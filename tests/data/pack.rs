@@ -120,7 +120,7 @@ fn pre_order(forest: &Forest) {
         assert_eq!(segment.start, next);
         assert!(segment.len > 0);
         next += segment.len;
-        let previous = (i > 0).then(|| forest.chain(i as u32 - 1)).unwrap_or_default();
+        let previous = if i > 0 { forest.chain(i as u32 - 1) } else { Vec::new() };
         assert!(
             segment.parent.is_none_or(|parent| previous.contains(&parent)),
             "segment {i} is out of order"

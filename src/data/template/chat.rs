@@ -1,5 +1,6 @@
 //! A model's own chat template, run as Transformers runs it.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use minijinja::syntax::SyntaxConfig;
@@ -75,45 +76,51 @@ impl Chat {
         let variables = texts.chain([
             ("messages", Value::from(Serde(messages))),
             ("add_generation_prompt", Value::from(add_generation_prompt)),
+            ("tools", Value::from(())),
+            ("documents", Value::from(())),
         ]);
         render(&self.environment, Value::from_pairs(variables), &self.file)
     }
 
     /// A conversation, whose completions are the assistant's turns.
     ///
-    /// A turn is found by rendering what precedes it, with the start of an answer, and what ends with it:
-    /// both must begin the whole text. Some templates write the last turn differently; there, the turn's
-    /// end is found by its content and what follows it.
+    /// What a turn says is found by saying something else in its place: the text around it stays. A turn
+    /// starts after the start of an answer that the template offers a generating model, so that what the
+    /// template writes between the two is learned too; it ends where the conversation up to it ends.
     pub(super) fn conversation(&self, messages: &[Message]) -> Result<Rendered> {
         let text = self.render(messages, false)?;
         let mut completions = Vec::new();
-        for (i, message) in messages.iter().enumerate().filter(|(_, m)| m.role == Role::Assistant) {
-            let before = self.render(&messages[..i], true)?;
-            let through = self.render(&messages[..=i], false)?;
-            let end = if !text.starts_with(&before) {
-                None
-            } else if text.starts_with(&through) {
-                Some(through.len())
-            } else {
-                end_of_turn(&text, before.len(), message.content.trim(), &through)
-            };
-            let span = end.filter(|&end| end > before.len()).map(|end| before.len()..end);
-            completions.push(span.ok_or_else(|| {
+        for (i, _) in messages.iter().enumerate().filter(|(_, m)| m.role == Role::Assistant) {
+            let turn = self.turn(&text, messages, i)?.ok_or_else(|| {
                 Error::input(format!("the template's text cannot be cut at `messages[{i}]`"))
                     .file(&self.file)
-                    .hint("use a template whose text for a conversation begins with the text for its first turns")
-            })?);
+                    .hint("use a template that writes a turn the same way whatever follows it")
+            })?;
+            completions.push(turn);
         }
         Ok(Rendered { text, completions, has_special_tokens: true })
     }
+
+    /// The bytes of turn `i` in `text`, which is the whole conversation.
+    fn turn(&self, text: &str, messages: &[Message], i: usize) -> Result<Option<Range<usize>>> {
+        let mut marked = messages.to_vec();
+        marked[i].content = MARK.to_owned();
+        let around = self.render(&marked, false)?;
+        let through = self.render(&marked[..=i], false)?;
+        let Some((head, tail)) = around.split_once(MARK) else { return Ok(None) };
+        let Some((_, closing)) = through.split_once(MARK) else { return Ok(None) };
+        let content = text.strip_prefix(head).and_then(|rest| rest.strip_suffix(tail));
+        let (Some(content), true) = (content, tail.starts_with(closing)) else { return Ok(None) };
+        // a template may refuse what no conversation ends with; then the answer itself is the start
+        let offered =
+            self.render(&messages[..i], true).ok().filter(|offered| head.starts_with(offered.as_str()));
+        let start = offered.map_or(head.len(), |offered| offered.len());
+        Ok(Some(start..head.len() + content.len() + closing.len()))
+    }
 }
 
-/// Where the turn with `content` ends in `text`, if what follows the content in `through` does so there.
-fn end_of_turn(text: &str, start: usize, content: &str, through: &str) -> Option<usize> {
-    let (_, tail) = through.rsplit_once(content)?;
-    let end = start + text[start..].find(content)? + content.len();
-    text[end..].starts_with(tail).then_some(end + tail.len())
-}
+/// Stands for what a turn says: private characters, which no text has.
+const MARK: &str = "\u{E0F0}answer\u{E0F1}";
 
 /// The name under which the only template of an environment is kept.
 const NAME: &str = "template";
@@ -150,18 +157,15 @@ fn failure(e: &minijinja::Error, file: &Path) -> Error {
 fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let Some(len) = rest[start..].find("%}") else { break };
-        let tag = &rest[start..start + len + 2];
-        let word = tag[2..len].trim_matches(|c: char| c == '-' || c == '+' || c.is_whitespace());
-        let plain = match word {
+    while let Some((before, tag_on)) = rest.split_once("{%") {
+        let Some((tag, after)) = tag_on.split_once("%}") else { break };
+        let plain = match tag.trim_matches(|c: char| c == '-' || c == '+' || c.is_whitespace()) {
             "generation" => tag.replace("generation", "if true"),
             "endgeneration" => tag.replace("endgeneration", "endif"),
             _ => tag.to_owned(),
         };
-        out.push_str(&rest[..start]);
-        out.push_str(&plain);
-        rest = &rest[start + len + 2..];
+        out += &format!("{before}{{%{plain}%}}");
+        rest = after;
     }
     out + rest
 }

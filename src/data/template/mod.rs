@@ -30,9 +30,8 @@ pub struct Rendered {
 impl Rendered {
     /// A prompt and the one completion that follows it.
     pub fn completion(prompt: String, completion: &str) -> Self {
-        let start = prompt.len();
-        let text = prompt + completion;
-        Self { completions: vec![start..text.len()], text, has_special_tokens: false }
+        let span = prompt.len()..prompt.len() + completion.len();
+        Self { text: prompt + completion, completions: vec![span], has_special_tokens: false }
     }
 }
 

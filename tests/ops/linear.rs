@@ -1,0 +1,79 @@
+//! Forward: sums of k = in (+ 1 with a bias) terms. Backward: of k = out + 1 terms.
+
+use preceptor::device::Weight;
+use preceptor::ops::linear;
+use preceptor::tensor::DType;
+
+use crate::approx::{Approx, assert_close, assert_gradient, differences, dot, exact, exact_all, sum};
+use crate::inputs::{KINDS, Kind, buffer, device, stored_weight, values};
+
+/// Tokens, inputs, outputs: one; around the GEMM's and attention's tiles; primes; SmolLM2's feed-forward block.
+const SHAPES: [(usize, usize, usize); 8] = [
+    (1, 1, 1),
+    (63, 64, 65),
+    (64, 65, 63),
+    (65, 63, 64),
+    (17, 101, 13),
+    (1, 257, 31),
+    (31, 1, 1),
+    (33, 576, 1536),
+];
+
+fn truth(x: &[Approx], w: &[f32], bias: Option<&[f32]>, inputs: usize) -> Vec<Approx> {
+    let w = exact_all(w);
+    let row = |x: &[Approx]| {
+        let outputs = w.chunks(inputs).enumerate();
+        let y = outputs.map(|(o, w)| {
+            let bias = bias.map(|b| (exact(b[o]), exact(1.0)));
+            let terms = x.iter().zip(w).map(|(&x, &w)| (x, w)).chain(bias);
+            dot(terms.collect::<Vec<_>>().iter().map(|(x, w)| (x, w)))
+        });
+        y.collect::<Vec<_>>()
+    };
+    x.chunks(inputs).flat_map(row).collect()
+}
+
+fn truth_gradient(dy: &[f32], w: &[f32], dx: &[f32], inputs: usize) -> Vec<Approx> {
+    let outputs = w.len() / inputs;
+    let (dy, w, dx) = (exact_all(dy), exact_all(w), exact_all(dx));
+    let one = exact(1.0);
+    let value = |i: usize| {
+        let (row, input) = (i / inputs, i % inputs);
+        let dy = &dy[row * outputs..(row + 1) * outputs];
+        let column = w[input..].iter().step_by(inputs);
+        dot(dy.iter().zip(column).chain([(&dx[i], &one)]))
+    };
+    (0..dx.len()).map(value).collect()
+}
+
+#[test]
+fn forward_and_backward() {
+    let device = device();
+    for (kind, (n, inputs, outputs)) in KINDS.into_iter().flat_map(|kind| SHAPES.map(|shape| (kind, shape))) {
+        for (dtype, with_bias) in [(DType::F32, true), (DType::BF16, false)] {
+            let what = format!("{kind:?}, {n} x {inputs} -> {outputs}, {dtype}");
+            let (w, stored) = stored_weight(&values(Kind::Normal, 0, inputs * outputs), inputs, dtype, 0);
+            let bias = with_bias.then(|| values(kind, 1, outputs));
+            let x = values(kind, 2, n * inputs);
+            let mut y = device.buffer(n, outputs);
+            let bias_weight = bias.clone().map(|b| Weight::owned(b, 1, outputs));
+            linear::forward(&device, &buffer(&device, &x, inputs), &w, bias_weight.as_ref(), &mut y);
+            assert_close(&what, y.values(), &truth(&exact_all(&x), &stored, bias.as_deref(), inputs));
+
+            let (dy, dx) = (values(kind, 3, n * outputs), values(kind, 4, n * inputs));
+            let mut gradient = buffer(&device, &dx, inputs);
+            linear::backward(&device, &buffer(&device, &dy, outputs), &w, &mut gradient);
+            assert_close(&what, gradient.values(), &truth_gradient(&dy, &stored, &dx, inputs));
+        }
+    }
+}
+
+#[test]
+fn the_gradient_is_the_slope() {
+    let (n, inputs, outputs) = (3, 5, 7);
+    let (x, w) = (values(Kind::Normal, 0, n * inputs), values(Kind::Normal, 1, inputs * outputs));
+    let dy = values(Kind::Normal, 2, n * outputs);
+    let slope =
+        differences(&x, |x| sum(truth(x, &w, None, inputs).iter().zip(&dy).map(|(&y, &dy)| y * exact(dy))));
+    assert_gradient("linear", &truth_gradient(&dy, &w, &vec![0.0; x.len()], inputs), &slope);
+}
