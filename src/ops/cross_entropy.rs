@@ -62,7 +62,7 @@ pub fn forward(
     losses
 }
 
-/// Logits of chosen tokens at a row: h[row] . W[token], without the rest of the vocabulary.
+/// Logits of chosen tokens at a row, `h[row] . W[token]`, without the rest of the vocabulary.
 pub fn logits_at(device: &Device, h: &Buffer, head: &Weight, row: usize, tokens: &[u32]) -> Vec<f32> {
     let Device::Cpu(_) = device;
     let dot = |token: u32| {
