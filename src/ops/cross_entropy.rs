@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Shapes: h S x D, W V x D (frozen: no dW), dh S x D. A row may carry several targets (examples that share
-//! a prefix); their losses and gradients add. Sums over V run in f64. eps: Szegedy et al. 2016.
+//! a prefix); their losses and gradients add. Sums over V run in f64. eps: Szegedy et al. 2016;
+//! docs/math.md#cross_entropy.
 //! Cost: 2 S V D FLOPs forward, twice that with gradients; S/chunk passes over W.
 
 use std::ops::Range;
