@@ -6,7 +6,8 @@
 //! gelu_tanh(g) = g/2 (1 + tanh(sqrt(2/pi) (g + 0.044715 g^3)))
 //! ```
 //!
-//! Shapes: all N x F. Source: Shazeer 2020 (SwiGLU, GeGLU); Hendrycks & Gimpel 2016 (GELU and its tanh form).
+//! Shapes: all N x F. Sources: Shazeer 2020 (SwiGLU, GeGLU); Hendrycks & Gimpel 2016 (GELU and its tanh form);
+//! docs/math.md#gated.
 
 use crate::device::{Buffer, Device};
 
