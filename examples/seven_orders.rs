@@ -20,6 +20,7 @@ use preceptor::model::Model;
 use preceptor::report::chart::{Options, Series, line_chart};
 use preceptor::report::{Line, metrics};
 use preceptor::sampler::Strategy;
+use preceptor::train::Outcome;
 use preceptor::train::accuracy::{self, Report};
 use preceptor::train::score::Scorer;
 use preceptor::train::signals::StopSignal;
@@ -49,8 +50,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut config = Config::load(Path::new("examples/lek.toml"), &[])?;
     config.model.path = model.clone();
     config.data.train = out.join("train.jsonl");
-    // The paper's rate for its smallest model.
+    // The paper's rate for its smallest model; without dropout, so that prefixes are shared.
     config.train.learning_rate = 5e-4;
+    config.adapter.lora_dropout = 0.0;
 
     let before = evaluate(&config, &out.join("test.jsonl"), None)?;
     let mut table = String::from(
@@ -58,12 +60,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     writeln!(table, "| before training | {} | | | |", row(&before))?;
     let mut curves = Vec::new();
+    let stop = StopSignal::listen()?;
     for order in ORDERS {
         config.sampler.strategy = order;
         config.output.dir = out.join(order.name());
         let started = Instant::now();
         let (text, decisive) = (config.to_toml(), config.decisive());
-        train::run(&config.job(&text, &decisive), true, &StopSignal::listen()?)?;
+        if let Outcome::Stopped(signal) = train::run(&config.job(&text, &decisive), true, &stop)? {
+            return Err(format!("stopped by signal {signal}; run it again to go on").into());
+        }
         let seconds = started.elapsed().as_secs_f64();
         let after = evaluate(&config, &out.join("test.jsonl"), Some(&config.output.dir.join("adapter")))?;
         let losses: Vec<(f64, f64)> = metrics::read(&config.output.dir.join("metrics.jsonl"))?

@@ -99,19 +99,6 @@ impl Checkpoints {
         Ok(None)
     }
 
-    /// Removes what a killed process left half-written.
-    pub fn remove_unfinished(&self) -> Result<()> {
-        if !self.folder.exists() {
-            return Ok(());
-        }
-        for path in
-            files::list(&self.folder)?.iter().filter(|p| name_of(p).starts_with(files::TEMPORARY_PREFIX))
-        {
-            fs::remove_dir_all(path).map_err(|e| Error::io("remove", path, &e))?;
-        }
-        Ok(())
-    }
-
     /// The checkpoints by step, ascending.
     fn list(&self) -> Result<Vec<(u64, PathBuf)>> {
         if !self.folder.exists() {

@@ -67,7 +67,7 @@ pub fn run(job: &Job<'_>, resume: bool, stop: &StopSignal) -> Result<Outcome> {
     }
     let device = Device::open(job.device)?;
     let mut trainer = Trainer::open(job, &device, folder, found)?;
-    if found == Found::Fresh {
+    if trainer.state.step == 0 {
         trainer.write_plan()?;
     }
     tracing::info!(
@@ -141,7 +141,6 @@ impl<'a> Trainer<'a> {
 
         let linears = spec.linears();
         let checkpoints = Checkpoints::new(folder.checkpoints(), job.train.save_total_limit);
-        checkpoints.remove_unfinished()?;
         let restored = if found == Found::Unfinished { checkpoints.newest(device, &linears)? } else { None };
         let (state, adapter, optimizer) = match restored {
             Some(restored) => {
