@@ -49,6 +49,9 @@ impl Folder {
             Found::Fresh
         };
         files::create_folder(path)?;
+        for place in [path, &folder.checkpoints(), &folder.bests()] {
+            files::remove_unfinished(place)?;
+        }
         Ok((folder, found))
     }
 
@@ -89,12 +92,16 @@ impl Folder {
 
     /// The adapter that evaluated best after update `step`.
     pub fn best(&self, step: u64) -> PathBuf {
-        self.0.join("best").join(format!("step-{step}"))
+        self.bests().join(format!("step-{step}"))
+    }
+
+    fn bests(&self) -> PathBuf {
+        self.0.join("best")
     }
 
     /// Removes the best adapters of other updates than `step`.
     pub fn remove_other_bests(&self, step: u64) -> Result<()> {
-        let (home, keep) = (self.0.join("best"), self.best(step));
+        let (home, keep) = (self.bests(), self.best(step));
         for path in files::list(&home)?.iter().filter(|path| **path != keep) {
             fs::remove_dir_all(path).map_err(|e| Error::io("remove", path, &e))?;
         }
