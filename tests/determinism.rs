@@ -3,7 +3,7 @@
 
 mod golden;
 
-use preceptor::adapter::Lora;
+use preceptor::adapter::{Linear, Lora};
 use preceptor::base::philox::{Philox, Purpose};
 use preceptor::device::Device;
 use preceptor::device::cpu::{Cpu, Mat};
@@ -129,6 +129,34 @@ fn recomputed_blocks_have_the_same_bits() {
                 .map(|recompute| gradient(&device, &model, &adapter, &[case.forest(0)], dropout, recompute));
             assert_eq!(kept.0, recomputed.0, "{}", case.folder.display());
             assert_eq!(bits(&kept.1), bits(&recomputed.1), "{}", case.folder.display());
+        }
+    }
+}
+
+/// An adapter on one linear alone gets the gradient that the linear gets when every linear has one and all others
+/// are zero: what the backward pass leaves out below the lowest adapter is what nobody needs.
+#[test]
+fn an_adapter_on_one_linear_has_the_bits_it_has_among_all() {
+    let device = cpu(2);
+    for case in cases() {
+        let model = case.model(WeightStorage::Auto);
+        for linear in model.spec().linears() {
+            let mut numbers = Philox::new(2, Purpose::Sampling).stream([linear.number(), 0, 0]);
+            let mut of = |linears: &[Linear], values: &mut Vec<f32>| {
+                let shapes: Vec<_> = linears.iter().map(|&linear| (linear, 3, 6.0)).collect();
+                let mut adapter = Lora::zeros(&device, &shapes, false);
+                let module = adapter.module(linear.layer, linear.projection).expect("it was asked for");
+                let range = module.a.start..module.b.end;
+                values.resize_with(range.len(), || numbers.next_f32() - 0.5);
+                adapter.params_mut().values_mut()[range.clone()].copy_from_slice(values);
+                let (losses, gradients) = gradient(&device, &model, &adapter, &[case.forest(0)], None, false);
+                (losses, bits(&gradients[range]))
+            };
+            let mut values = Vec::new();
+            let alone = of(&[linear], &mut values);
+            let among_all = of(&model.spec().linears(), &mut values);
+            assert!(alone.1.iter().any(|&g| g != 0), "{linear}: a gradient that is all zero");
+            assert!(alone == among_all, "{}, {linear}", case.folder.display());
         }
     }
 }

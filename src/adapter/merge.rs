@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
 
-use safetensors::tensor::Dtype;
 use serde::Serialize;
 
 use super::lora::{Lora, Module};
@@ -20,9 +19,9 @@ use crate::tensor::{Checkpoint, DType};
 pub struct MergeError {
     /// Number of merged weights (matrices).
     pub merged: usize,
-    /// Largest |stored - exact| over all merged elements.
+    /// Largest |stored - (W + s B A)| over all merged elements, the sum in f64.
     pub largest: f64,
-    /// Root mean square of (stored - exact), relative to the root mean square of s B A: the share of the
+    /// Root mean square of that difference, relative to the root mean square of s B A: the share of the
     /// training that rounding lost.
     pub relative_to_update: f64,
     #[serde(skip)]
@@ -30,10 +29,10 @@ pub struct MergeError {
 }
 
 impl MergeError {
-    fn add(&mut self, exact: &[f32], stored: &[f32], update: &[f32]) {
+    fn add(&mut self, base: &[f32], update: &[f32], stored: &[f32]) {
         self.merged += 1;
-        for ((exact, stored), update) in exact.iter().zip(stored).zip(update) {
-            let gap = f64::from(stored - exact).abs();
+        for ((base, update), stored) in base.iter().zip(update).zip(stored) {
+            let gap = (f64::from(*stored) - (f64::from(*base) + f64::from(*update))).abs();
             self.largest = self.largest.max(gap);
             self.squares[0] += gap * gap;
             self.squares[1] += f64::from(*update).powi(2);
@@ -92,12 +91,7 @@ fn drafts<'a>(
         };
         Ok((
             name.clone(),
-            Draft {
-                dtype: stored.dtype as Dtype,
-                shape: stored.shape.clone(),
-                len: stored.bytes.len(),
-                bytes,
-            },
+            Draft { dtype: stored.dtype, shape: stored.shape.clone(), len: stored.bytes.len(), bytes },
         ))
     };
     file.tensors().iter().map(draft).collect()
@@ -121,9 +115,10 @@ fn merged(
         Mat::new(factors.b.values(), outputs, factors.rank),
     );
     cpu.gemm(&mut update, b, a, factors.scale, false);
-    let exact: Vec<f32> = stored::widen(base, dtype).iter().zip(&update).map(|(w, u)| w + u).collect();
-    let bytes = stored::narrow(&exact, dtype);
-    error.borrow_mut().add(&exact, &stored::widen(&bytes, dtype), &update);
+    let base = stored::widen(base, dtype);
+    let sum: Vec<f32> = base.iter().zip(&update).map(|(w, u)| w + u).collect();
+    let bytes = stored::narrow(&sum, dtype);
+    error.borrow_mut().add(&base, &update, &stored::widen(&bytes, dtype));
     bytes
 }
 

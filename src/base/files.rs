@@ -65,22 +65,9 @@ pub fn write_folder_atomic(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) 
     sync_folder(folder)
 }
 
-/// The start of the names that are used before the rename.
-const TEMPORARY_PREFIX: &str = ".unfinished-";
-
-/// Removes what a killed process left half-written in `folder`, which may be absent.
-pub fn remove_unfinished(folder: &Path) -> Result<()> {
-    if !folder.exists() {
-        return Ok(());
-    }
-    let is_unfinished =
-        |path: &PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(TEMPORARY_PREFIX));
-    for path in list(folder)?.iter().filter(|path| is_unfinished(path)) {
-        let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-        removed.map_err(|e| Error::io("remove", path, &e))?;
-    }
-    Ok(())
-}
+/// The start of the names that [`write_folder_atomic`] uses before the rename; such a folder found later
+/// is what a killed process left, and can be deleted.
+pub const TEMPORARY_PREFIX: &str = ".unfinished-";
 
 /// Refuses a file that cannot be written, before the work whose result it is to hold.
 pub fn check_writable(path: &Path) -> Result<()> {

@@ -96,8 +96,8 @@ pub fn main() -> ExitCode {
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
         )
-        .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
         .without_time()
         .with_target(false)
         .init();

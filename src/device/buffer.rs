@@ -1,6 +1,6 @@
 //! An owned matrix of activations, and the memory that is used again and again.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -84,26 +84,66 @@ impl Drop for Buffer {
     }
 }
 
-/// Memory of freed buffers by size class, so that a training step touches fresh pages only once.
+/// Memory of freed buffers by length, so that a training step touches fresh pages only once.
+///
+/// Free and used memory together stay within [`SLACK`] of the most that was ever used at once, however
+/// batches vary in length.
 #[derive(Debug, Default)]
 pub struct Memory {
     shelves: Mutex<Shelves>,
 }
 
+/// How much more than the most that was used may be held.
+const SLACK: f64 = 1.125;
+
 #[derive(Debug, Default)]
 struct Shelves {
-    free: HashMap<usize, Vec<Vec<f32>>>,
-    in_use: usize,
-    peak: usize,
+    free: BTreeMap<usize, Vec<Vec<f32>>>,
+    free_bytes: usize,
+    used_bytes: usize,
+    peak_bytes: usize,
+}
+
+impl Shelves {
+    /// A free buffer of at least `len` values and at most twice that.
+    fn reuse(&mut self, len: usize) -> Option<Vec<f32>> {
+        let (&found, shelf) = self.free.range_mut(len..=2 * len).next()?;
+        let values = shelf.pop()?;
+        if shelf.is_empty() {
+            self.free.remove(&found);
+        }
+        self.free_bytes -= bytes(&values);
+        Some(values)
+    }
+
+    /// Returns free memory to the system until no more than the limit is held; the largest first.
+    fn trim(&mut self) {
+        let limit = (self.peak_bytes as f64 * SLACK) as usize;
+        while self.free_bytes + self.used_bytes > limit {
+            let Some(mut shelf) = self.free.last_entry() else { return };
+            let dropped = shelf.get_mut().pop();
+            self.free_bytes -= dropped.as_deref().map_or(0, bytes);
+            if shelf.get().is_empty() {
+                shelf.remove();
+            }
+        }
+    }
+}
+
+fn bytes(values: &[f32]) -> usize {
+    size_of_val(values)
 }
 
 impl Memory {
     fn take(&self, len: usize) -> Vec<f32> {
         let class = size_class(len);
         let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
-        shelves.in_use += class * size_of::<f32>();
-        shelves.peak = shelves.peak.max(shelves.in_use);
-        let found = shelves.free.get_mut(&class).and_then(Vec::pop);
+        let found = shelves.reuse(class);
+        shelves.used_bytes += found.as_deref().map_or(class * size_of::<f32>(), bytes);
+        shelves.peak_bytes = shelves.peak_bytes.max(shelves.used_bytes);
+        if found.is_none() {
+            shelves.trim();
+        }
         drop(shelves);
         let values = found.unwrap_or_else(|| vec![0.0; class]);
         // A read before the first write must show in tests, not pass by luck.
@@ -118,13 +158,14 @@ impl Memory {
 
     fn give_back(&self, values: Vec<f32>) {
         let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
-        shelves.in_use -= values.len() * size_of::<f32>();
+        shelves.used_bytes -= bytes(&values);
+        shelves.free_bytes += bytes(&values);
         shelves.free.entry(values.len()).or_default().push(values);
     }
 
     /// The most bytes that were in use at once, size classes included.
     pub fn peak_bytes(&self) -> usize {
-        self.shelves.lock().unwrap_or_else(PoisonError::into_inner).peak
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner).peak_bytes
     }
 }
 
@@ -153,10 +194,19 @@ mod tests {
     }
 
     #[test]
-    fn memory_comes_back() {
+    fn memory_comes_back_and_stays_bounded() {
         let memory = Arc::new(Memory::default());
         drop(Buffer::new(&memory, 10, 100));
         drop(Buffer::new(&memory, 100, 10));
         assert_eq!(memory.peak_bytes(), size_class(1000) * 4);
+        for rows in 1..300 {
+            let together = [Buffer::new(&memory, rows, 100), Buffer::new(&memory, rows, 30)];
+            drop(together);
+            let shelves = memory.shelves.lock().unwrap();
+            let held = shelves.free_bytes + shelves.used_bytes;
+            assert!(held as f64 <= SLACK * shelves.peak_bytes as f64, "{held} bytes held");
+            let counted: usize = shelves.free.values().flatten().map(|v| bytes(v)).sum();
+            assert_eq!((counted, shelves.used_bytes), (shelves.free_bytes, 0));
+        }
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! p, g, m, v: P values, one contiguous arena of all adapters; t counts from 1. Sums of squares run in f64
 //! over fixed blocks. Source: Loshchilov & Hutter 2019, in the order of operations of torch.optim.AdamW;
-//! the clip is torch's clip_grad_norm_.
+//! the clip is torch's clip_grad_norm_; docs/math.md#adamw.
 
 use rayon::prelude::*;
 

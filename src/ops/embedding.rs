@@ -1,4 +1,6 @@
+//! ```text
 //! y[n] = scale * table[tokens[n]]
+//! ```
 //!
 //! Shapes: table V x D (stored type), y N x D. Tokens must be below V.
 

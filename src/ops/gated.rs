@@ -6,7 +6,8 @@
 //! gelu_tanh(g) = g/2 (1 + tanh(sqrt(2/pi) (g + 0.044715 g^3)))
 //! ```
 //!
-//! Shapes: all N x F. Source: Shazeer 2020 (SwiGLU, GeGLU); Hendrycks & Gimpel 2016 (GELU and its tanh form).
+//! Shapes: all N x F. Sources: Shazeer 2020 (SwiGLU, GeGLU); Hendrycks & Gimpel 2016 (GELU and its tanh form);
+//! docs/math.md#gated.
 
 use crate::device::{Buffer, Device};
 
@@ -19,7 +20,7 @@ pub enum Activation {
     GeluTanh,
 }
 
-const GELU_SCALE: f32 = 0.797_884_56; // sqrt(2/pi)
+const GELU_SCALE: f32 = 0.797_884_6; // sqrt(2/pi)
 const GELU_CUBE: f32 = 0.044_715;
 
 impl Activation {

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Shapes: x N x in, A R x in, B out x R, xa N x R, y N x out; s is alpha/R (rsLoRA: alpha/sqrt(R)).
-//! Source: Hu et al. 2021 (LoRA). Cost: 2 N R (in + out) FLOPs forward, twice that backward.
+//! Source: Hu et al. 2021 (LoRA); docs/math.md#lora. Cost: 2 N R (in + out) FLOPs forward, twice that backward.
 
 use crate::base::philox::Philox;
 use crate::device::cpu::{Cpu, Mat};

@@ -7,7 +7,7 @@
 //!
 //! A group is `w.cols()` wide: a whole row (D), or one head (E) of a row that holds several.
 //! `offset` is 0, or 1 for Gemma. Sums of squares are kept in f64. The gain is frozen: no dw.
-//! Source: Zhang & Sennrich 2019; docs/math.md.
+//! Source: Zhang & Sennrich 2019; docs/math.md#rmsnorm.
 
 use crate::device::{Buffer, Device, Weight};
 

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Shapes: x N x (heads * E), in place; cos and sin P x E/2. The halves are the first and the last E/2
-//! values of a head. Source: Su et al. 2021 (RoFormer), in the layout of Hugging Face checkpoints.
+//! values of a head. Source: Su et al. 2021 (RoFormer), in the layout of Hugging Face checkpoints;
+//! docs/math.md#rope.
 
 use crate::device::{Buffer, Device};
 

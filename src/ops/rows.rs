@@ -20,7 +20,7 @@ pub fn add(device: &Device, x: &Buffer, y: &mut Buffer) {
     });
 }
 
-/// y[i] = x[rows[i]]
+/// `y[i] = x[rows[i]]`
 pub fn gather(device: &Device, x: &Buffer, rows: &[u32], y: &mut Buffer) {
     assert_eq!((y.rows(), y.cols()), (rows.len(), x.cols()), "gather: shapes");
     let Device::Cpu(cpu) = device;
@@ -28,7 +28,7 @@ pub fn gather(device: &Device, x: &Buffer, rows: &[u32], y: &mut Buffer) {
     cpu.for_rows(y.values_mut(), cols, |i, row| row.copy_from_slice(x.row(rows[i] as usize)));
 }
 
-/// y[rows[i]] += x[i]
+/// `y[rows[i]] += x[i]`
 pub fn scatter_add(device: &Device, x: &Buffer, rows: &[u32], y: &mut Buffer) {
     assert_eq!((x.rows(), x.cols()), (rows.len(), y.cols()), "scatter: shapes");
     let Device::Cpu(_) = device;

@@ -18,7 +18,7 @@ pre{overflow-x:auto;padding:.8rem;background:#8881;border-radius:4px;font-size:1
 #[derive(Clone, Debug, PartialEq)]
 pub enum Section {
     /// An SVG document, as [`line_chart`](super::chart::line_chart) and
-    /// [`order_strip`](super::order_strip) make them. Neighbours stand side by side where there is room.
+    /// [`order_strip`](fn@super::order_strip) make them. Neighbours stand side by side where there is room.
     Drawing(String),
     /// A table.
     Table(Table),

@@ -37,11 +37,12 @@ impl Progress {
         }
     }
 
-    /// Runs `write`, which may print to the terminal, with the bar out of its way.
-    pub fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+    /// Logs a line, with the bar out of its way.
+    pub fn say(&self, line: &str) {
+        let log = || tracing::info!("{line}");
         match &self.bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
+            Some(bar) => bar.suspend(log),
+            None => log(),
         }
     }
 }

@@ -8,7 +8,7 @@
 //!   interleaved-curriculum   M1 M2 | S1 S2 | M3 M4 | S3
 //! ```
 //!
-//! Nothing here keeps state: [`order`] draws an epoch's order anew from its arguments, so a resumed run
+//! Nothing here keeps state: [`order`](fn@order) draws an epoch's order anew from its arguments, so a resumed run
 //! needs no more than the epoch and the place in it, and ranks that ask separately agree.
 //! Sources: "Fine-tuning large language models with human-inspired learning strategies in medical
 //! question answering", arXiv 2408.07888 (the orders by category and difficulty); Platanios et al.,

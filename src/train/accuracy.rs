@@ -118,8 +118,8 @@ mod tests {
         // statsmodels.stats.proportion.proportion_confint(15, 40, method="wilson")
         let [low, high] = wilson(15, 40);
         assert!((low - 0.242_229_8).abs() < 1e-7 && (high - 0.529_675_6).abs() < 1e-6, "{low} {high}");
-        assert_eq!(wilson(0, 10)[0], 0.0);
-        assert_eq!(wilson(10, 10)[1], 1.0);
+        assert!(wilson(0, 10)[0] < 1e-12);
+        assert!(wilson(10, 10)[1] > 1.0 - 1e-12);
     }
 
     #[test]

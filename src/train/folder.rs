@@ -49,10 +49,26 @@ impl Folder {
             Found::Fresh
         };
         files::create_folder(path)?;
-        for place in [path, &folder.checkpoints(), &folder.bests()] {
-            files::remove_unfinished(place)?;
+        if found != Found::Finished {
+            folder.remove_unfinished()?;
         }
         Ok((folder, found))
+    }
+
+    /// Removes what a killed process left half-written.
+    fn remove_unfinished(&self) -> Result<()> {
+        let homes = [self.0.clone(), self.checkpoints(), self.bests()];
+        for home in homes.iter().filter(|home| home.is_dir()) {
+            for path in files::list(home)? {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                if !name.starts_with(files::TEMPORARY_PREFIX) {
+                    continue;
+                }
+                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                removed.map_err(|e| Error::io("remove", &path, &e))?;
+            }
+        }
+        Ok(())
     }
 
     /// The folder itself.
@@ -101,8 +117,8 @@ impl Folder {
 
     /// Removes the best adapters of other updates than `step`.
     pub fn remove_other_bests(&self, step: u64) -> Result<()> {
-        let (home, keep) = (self.bests(), self.best(step));
-        for path in files::list(&home)?.iter().filter(|path| **path != keep) {
+        let keep = self.best(step);
+        for path in files::list(&self.bests())?.iter().filter(|path| **path != keep) {
             fs::remove_dir_all(path).map_err(|e| Error::io("remove", path, &e))?;
         }
         Ok(())

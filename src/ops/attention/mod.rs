@@ -11,7 +11,7 @@
 //!
 //! The backward pass has two halves, one that owns dQ and one that owns dK and dV (7 products instead of
 //! 5): every output element is summed by one task in a fixed order, so the bits do not depend on threads.
-//! Sources: Vaswani et al. 2017; Dao et al. 2022 (recomputation from lse); docs/math.md.
+//! Sources: Vaswani et al. 2017; Dao et al. 2022 (recomputation from lse); docs/math.md#attention.
 
 mod backward;
 mod forward;

@@ -1,0 +1,116 @@
+//! SmolLM2-135M-Instruct, the real model that `cargo xtask test` prepares, against what Transformers says of it.
+//!
+//! Without `PRECEPTOR_SMOLLM2` these tests print `skipped:` and pass.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "a skip is told and counted")]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use preceptor::data::line::{Message, Role};
+use preceptor::data::{Dataset, Encoder, Format, LossOn, Settings, Template, Tokenized, Tokenizer};
+use preceptor::device::Device;
+use preceptor::model::Model;
+use preceptor::model::settings::WeightStorage;
+use preceptor::train::score::Scorer;
+use serde_json::Value;
+
+/// The model's folder, or a counted skip.
+fn smollm2() -> Option<PathBuf> {
+    let folder = std::env::var_os("PRECEPTOR_SMOLLM2").map(PathBuf::from);
+    if folder.is_none() {
+        println!("skipped: PRECEPTOR_SMOLLM2 names no model; `cargo xtask test` prepares one");
+    }
+    folder
+}
+
+fn golden() -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/smollm2.json");
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
+fn encoder(folder: &Path, format: Format) -> Encoder {
+    let settings = Settings { format, append_eos: false, max_seq_length: 2048, ..Settings::default() };
+    Encoder::open(&settings, LossOn::Completion, 0.0, folder, 49_152).unwrap()
+}
+
+#[test]
+fn texts_and_conversations_have_the_same_ids() {
+    let Some(folder) = smollm2() else { return };
+    let golden = golden();
+    let tokenizer = Tokenizer::open(&folder).unwrap();
+    for text in golden["texts"].as_array().unwrap() {
+        let found = tokenizer.encode(text["text"].as_str().unwrap()).unwrap().ids;
+        assert_eq!(found, ids(&text["ids"]), "{}", text["text"]);
+    }
+    let Template::Chat(chat) = Template::open("chat", Format::Messages, &folder, &tokenizer).unwrap() else {
+        panic!("the model has a chat template")
+    };
+    for chat_case in golden["chats"].as_array().unwrap() {
+        let message = |turn: &Value| {
+            let role = match turn["role"].as_str().unwrap() {
+                "system" => Role::System,
+                "user" => Role::User,
+                "assistant" => Role::Assistant,
+                other => panic!("an unknown role, {other}"),
+            };
+            Message::new(role, turn["content"].as_str().unwrap())
+        };
+        let messages: Vec<Message> = chat_case["messages"].as_array().unwrap().iter().map(message).collect();
+        let rendered = chat.render(&messages, chat_case["add_generation_prompt"].as_bool().unwrap()).unwrap();
+        assert_eq!(rendered, chat_case["rendered"].as_str().unwrap());
+        assert_eq!(tokenizer.encode(&rendered).unwrap().ids, ids(&chat_case["ids"]));
+    }
+}
+
+#[test]
+fn likelihoods_and_letter_probabilities_are_those_of_transformers() {
+    let Some(folder) = smollm2() else { return };
+    let golden = golden();
+    let device = Device::open(&preceptor::device::Settings::default()).unwrap();
+    let model = Model::open(&folder, WeightStorage::Auto).unwrap();
+    let scorer = Scorer { device: &device, model: &model, adapter: None, micro_batch_tokens: 512 };
+
+    let texts = golden["texts"].as_array().unwrap();
+    let examples: Vec<Tokenized> = texts
+        .iter()
+        .map(|text| {
+            let input_ids = ids(&text["ids"]);
+            let labels = input_ids.iter().enumerate().map(|(i, &id)| (i > 0).then_some(id)).collect();
+            Tokenized { input_ids, labels, weight: 1.0, smoothing: 0.0 }
+        })
+        .collect();
+    for (text, found) in texts.iter().zip(scorer.likelihoods(&examples)) {
+        let gap = found.sum_nll / found.tokens as f64 - text["mean_nll"].as_f64().unwrap();
+        // f32 on both sides, 30 layers: rounding moves a mean of a few tokens by about 1e-6.
+        assert!(gap.abs() < 2e-5, "{}: off by {gap:e}", text["text"]);
+    }
+
+    let questions = golden["questions"].as_array().unwrap();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    for question in questions {
+        writeln!(file, "{}", question["line"]).unwrap();
+    }
+    let encoder = encoder(&folder, Format::Mcqa);
+    let mut data = Dataset::open(file.path(), Format::Mcqa, 0).unwrap();
+    data.prepare(&encoder).unwrap();
+    for (index, question) in questions.iter().enumerate() {
+        let letters = encoder.letters(&data.line(index).unwrap(), &[]).unwrap();
+        assert_eq!(letters.prompt, ids(&question["prompt_ids"]));
+        assert_eq!(letters.tokens, ids(&question["letter_ids"]));
+    }
+    let answers = scorer.letters(&data, &encoder).unwrap();
+    for (question, answered) in questions.iter().zip(&answers) {
+        let theirs = question["probabilities"].as_array().unwrap();
+        assert_eq!(theirs.len(), answered.probabilities.len());
+        for (theirs, ours) in theirs.iter().zip(&answered.probabilities) {
+            let gap = theirs.as_f64().unwrap() - ours;
+            assert!(gap.abs() < 2e-5, "{}: off by {gap:e}", question["line"]["id"]);
+        }
+    }
+}
