@@ -37,6 +37,8 @@ const UNSUPPORTED: [&str; 15] = [
 /// Ways to start an adapter that also change the base weights, so that the adapter alone is not enough.
 const CHANGED_BASE: [&str; 4] = ["pissa", "olora", "corda", "loftq"];
 
+const OTHER_MODEL: &str = "use the model that the adapter was trained on";
+
 /// Reads the adapter in `folder` for a model with the given linears.
 pub fn read(device: &Device, folder: &Path, linears: &[Linear]) -> Result<Lora> {
     let config_path = folder.join(CONFIG);
@@ -133,11 +135,11 @@ impl Config {
         let rank = |v: &Value| v.as_u64().filter(|r| (1..1 << 20).contains(r)).map(|r| r as usize);
         let alpha = |v: &Value| v.as_f64().filter(|a| a.is_finite() && *a != 0.0);
         Ok(Self {
-            r: json.get("r").and_then(rank).ok_or_else(|| fail("r", "a rank of at least 1"))?,
+            r: json.get("r").and_then(rank).ok_or_else(|| fail("r", "a rank from 1 to 1048575"))?,
             lora_alpha: json
                 .get("lora_alpha")
                 .and_then(alpha)
-                .ok_or_else(|| fail("lora_alpha", "a number"))?,
+                .ok_or_else(|| fail("lora_alpha", "a number other than 0"))?,
             use_rslora: json.get("use_rslora").and_then(Value::as_bool).unwrap_or(false),
             rank_pattern: pattern(json, "rank_pattern", rank)
                 .ok_or_else(|| fail("rank_pattern", "ranks by pattern"))?,
@@ -177,7 +179,9 @@ fn shapes(file: &StoredFile, config: &Config, linears: &[Linear]) -> Result<Vec<
                 rest.strip_suffix(".lora_A.weight").or_else(|| rest.strip_suffix(".lora_B.weight"))
             })
             .and_then(|module| Linear::find(linears, module))
-            .ok_or_else(|| Error::input("it is no LoRA matrix of a linear of this model").key(name))?;
+            .ok_or_else(|| {
+                Error::input("it is no LoRA matrix of a linear of this model").key(name).hint(OTHER_MODEL)
+            })?;
         found.insert(linear.number(), *linear);
     }
     if found.is_empty() {
@@ -185,8 +189,12 @@ fn shapes(file: &StoredFile, config: &Config, linears: &[Linear]) -> Result<Vec<
     }
     let mut shapes = Vec::new();
     for linear in found.into_values() {
-        let rank = targets::pattern_value(&config.rank_pattern, &linear, "rank_pattern")?.unwrap_or(config.r);
-        let alpha = targets::pattern_value(&config.alpha_pattern, &linear, "alpha_pattern")?;
+        let in_config = |e: Error| e.file(file.path().with_file_name(CONFIG));
+        let rank =
+            targets::pattern_value(&config.rank_pattern, &linear, "rank_pattern").map_err(in_config)?;
+        let rank = rank.unwrap_or(config.r);
+        let alpha =
+            targets::pattern_value(&config.alpha_pattern, &linear, "alpha_pattern").map_err(in_config)?;
         let needed = [[rank, linear.inputs], [linear.outputs, rank]];
         for (name, needed) in tensor_names(&linear).iter().zip(needed) {
             let found = &file.get(name)?.shape;
@@ -194,7 +202,8 @@ fn shapes(file: &StoredFile, config: &Config, linears: &[Linear]) -> Result<Vec<
                 return Err(Error::input(format!(
                     "found shape {found:?}, needed {needed:?} (rank by {CONFIG}, widths by the model)"
                 ))
-                .key(name));
+                .key(name)
+                .hint(OTHER_MODEL));
             }
         }
         shapes.push((linear, rank, alpha.unwrap_or(config.lora_alpha)));

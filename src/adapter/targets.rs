@@ -114,16 +114,24 @@ fn nothing_matches(found: &str) -> Error {
 }
 
 fn matching(all: &[Linear], pattern: &str, key: &str) -> Result<Vec<Linear>> {
-    let regex = Regex::new(&format!("^(?:{pattern})$"))
-        .map_err(|e| Error::input(format!("`{pattern}` is no regular expression: {e}")).key(key))?;
+    let regex = whole("", pattern, key)?;
     Ok(all.iter().filter(|linear| regex.is_match(&linear.to_string())).copied().collect())
+}
+
+/// The expression that matches a whole name by `before` and then `pattern`.
+fn whole(before: &str, pattern: &str, key: &str) -> Result<Regex> {
+    Regex::new(&format!("^{before}(?:{pattern})$")).map_err(|e| {
+        let reason =
+            e.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        Error::input(format!("`{pattern}` is no regular expression: {reason}")).key(key)
+    })
 }
 
 /// The value of the first pattern that matches `linear`'s name, by PEFT's rule: the pattern matches the
 /// whole name or its end after a dot.
 pub fn pattern_value<T: Copy>(patterns: &[(String, T)], linear: &Linear, key: &str) -> Result<Option<T>> {
     for (pattern, value) in patterns {
-        if !matching(std::slice::from_ref(linear), &format!("(?:.*\\.)?(?:{pattern})"), key)?.is_empty() {
+        if whole("(?:.*\\.)?", pattern, key)?.is_match(&linear.to_string()) {
             return Ok(Some(*value));
         }
     }

@@ -102,6 +102,37 @@ impl Error {
         self
     }
 
+    /// Names the line of a file that was being read, unless another file is at fault: then that line is
+    /// told with the rest.
+    pub fn at(mut self, path: &Path, line: u64) -> Self {
+        match &self.0.file {
+            None => self.file(path).line(line),
+            Some(file) if file == path => self,
+            Some(_) => {
+                self.0.what = format!("{}; met at {}:{line}", self.0.what, path.display());
+                self
+            }
+        }
+    }
+
+    /// Names `to` in place of `from`, the name that a file or a folder had while it was written.
+    pub fn moved(mut self, from: &Path, to: &Path) -> Self {
+        if let Some(rest) = self.0.file.as_deref().and_then(|file| file.strip_prefix(from).ok()) {
+            self.0.file = Some(to.join(rest));
+        }
+        self
+    }
+
+    /// Whether it names a file.
+    pub fn names_file(&self) -> bool {
+        self.0.file.is_some()
+    }
+
+    /// The configuration key, tensor or field that it names.
+    pub fn named_key(&self) -> Option<&str> {
+        self.0.key.as_deref()
+    }
+
     /// Whose fault it is.
     pub fn kind(&self) -> Kind {
         self.0.kind
@@ -141,6 +172,18 @@ mod tests {
         let e = Error::input("found 3, needed 4").file("a.json").line(7).key("x").file("outer").key("outer");
         assert_eq!(e.to_string(), "a.json:7: `x`: found 3, needed 4");
         assert_eq!(e.kind().exit_code(), 2);
+    }
+
+    #[test]
+    fn another_file_at_fault_keeps_its_name() {
+        let data = Path::new("d.jsonl");
+        assert_eq!(Error::input("x").at(data, 3).to_string(), "d.jsonl:3: x");
+        assert_eq!(Error::input("x").file(data).at(data, 3).to_string(), "d.jsonl: x");
+        let e = Error::input("x").file("t.jinja").line(1).at(data, 3);
+        assert_eq!(e.to_string(), "t.jinja:1: x; met at d.jsonl:3");
+        let e =
+            Error::input("x").file("a/.unfinished-1/f").moved(Path::new("a/.unfinished-1"), Path::new("a/b"));
+        assert_eq!(e.to_string(), "a/b/f: x");
     }
 
     #[test]

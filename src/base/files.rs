@@ -26,12 +26,19 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// As [`write_atomic`], for content that is made as it is written; `write` gets a buffered file.
+///
+/// A device or a pipe (`/dev/stdout`) is written to as it is.
 pub fn write_atomic_with(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<&File>) -> std::io::Result<()>,
 ) -> Result<()> {
     let folder = parent(path);
     let fail = |e: &std::io::Error| Error::io("write", path, e);
+    if path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        let file = File::options().write(true).open(path).map_err(|e| fail(&e))?;
+        let mut out = BufWriter::new(&file);
+        return write(&mut out).and_then(|()| out.flush()).map_err(|e| fail(&e));
+    }
     let file = temporary(0o666).tempfile_in(folder).map_err(|e| fail(&e))?;
     let mut out = BufWriter::new(file.as_file());
     write(&mut out).and_then(|()| out.flush()).map_err(|e| fail(&e))?;
@@ -48,7 +55,7 @@ pub fn write_folder_atomic(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) 
     let folder = parent(path);
     create_folder(folder)?;
     let temporary = temporary(0o777).tempdir_in(folder).map_err(|e| Error::io("create", folder, &e))?;
-    fill(temporary.path())?;
+    fill(temporary.path()).map_err(|e| e.moved(temporary.path(), path))?;
     for entry in list(temporary.path())? {
         File::open(&entry).and_then(|f| f.sync_all()).map_err(|e| Error::io("sync", &entry, &e))?;
     }
@@ -61,6 +68,19 @@ pub fn write_folder_atomic(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) 
 /// The start of the names that [`write_folder_atomic`] uses before the rename; such a folder found later
 /// is what a killed process left, and can be deleted.
 pub const TEMPORARY_PREFIX: &str = ".unfinished-";
+
+/// Refuses a file that cannot be written, before the work whose result it is to hold.
+pub fn check_writable(path: &Path) -> Result<()> {
+    let folder = parent(path);
+    if path.is_dir() {
+        return Err(Error::input("it is a folder, needed a file to write").file(path));
+    }
+    if !folder.is_dir() {
+        let what = format!("cannot write it: there is no folder {}", folder.display());
+        return Err(Error::input(what).file(path).hint("make the folder first"));
+    }
+    Ok(())
+}
 
 /// Temporary names with the permissions that the user's umask leaves of `mode`.
 fn temporary(mode: u32) -> tempfile::Builder<'static, 'static> {

@@ -42,6 +42,9 @@ enum Scoring {
 impl Evaluate {
     pub(super) fn run(&self, common: &Common) -> Result<ExitCode> {
         let Scoring::Letter = self.scoring;
+        for path in [&self.out, &self.predictions].into_iter().flatten() {
+            files::check_writable(path)?;
+        }
         let device = common.open_device()?;
         let mut data = self.data.open()?;
         if data.format() != Format::Mcqa {

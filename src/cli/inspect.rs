@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 use serde_json::json;
 
 use super::source::DataArgs;
@@ -34,7 +35,7 @@ pub(super) struct Inspect {
     #[arg(long, default_value = "exam", value_name = "TEMPLATE")]
     template: String,
     /// Most tokens of an example
-    #[arg(long, default_value_t = 512, value_name = "N")]
+    #[arg(long, default_value_t = 512, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(2..))]
     max_seq_length: usize,
     /// Which example to show, from 0
     #[arg(long, default_value_t = 0, value_name = "N")]

@@ -18,7 +18,7 @@ pub(super) fn inspect(dataset: &mut Dataset, encoder: &Encoder, example: usize, 
     let counts = dataset.prepare(encoder)?;
     if example >= dataset.len() {
         let what = format!("found no example {example}, needed one of 0 to {}", dataset.len() - 1);
-        return Err(Error::input(what).file(dataset.path()));
+        return Err(Error::input(what).file(dataset.path()).key("--example"));
     }
     let examples = dataset.tokenized(example, encoder)?;
     let tokenizer = encoder.tokenizer().ok();

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 
 use crate::adapter::{Lora, peft};
 use crate::base::Result;
@@ -43,7 +44,7 @@ pub(super) struct DataArgs {
     #[arg(long, default_value = "exam", value_name = "TEMPLATE")]
     pub(super) template: String,
     /// Most tokens of an example [default: the model's context]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(2..))]
     pub(super) max_seq_length: Option<usize>,
 }
 

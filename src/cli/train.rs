@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::Common;
 use crate::base::Result;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::train::signals::StopSignal;
 use crate::train::{self, Outcome};
 
@@ -26,12 +26,14 @@ pub(super) struct Train {
 
 impl Train {
     pub(super) fn run(&self, common: &Common) -> Result<ExitCode> {
+        let locate = |e| config::locate(e, &self.config, &self.set);
         let mut config = Config::load(&self.config, &self.set)?;
         common.override_device(&mut config.device);
-        config.check().map_err(|e| e.file(&self.config))?;
+        config.check().map_err(locate)?;
         let (text, decisive) = (config.to_toml(), config.decisive());
         let stop = StopSignal::listen()?;
-        Ok(match train::run(&config.job(&text, &decisive), self.resume, &stop)? {
+        let outcome = train::run(&config.job(&text, &decisive), self.resume, &stop).map_err(locate)?;
+        Ok(match outcome {
             Outcome::Finished | Outcome::AlreadyFinished => ExitCode::SUCCESS,
             Outcome::Stopped(signal) => ExitCode::from(128 + signal),
         })

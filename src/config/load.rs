@@ -13,8 +13,7 @@ impl Config {
     /// Reads the file at `path`, then applies `sets`, each `a.b=value`.
     pub fn load(path: &Path, sets: &[String]) -> Result<Self> {
         let text = files::read_text(path)?;
-        let config = Self::parse(&text).map_err(|e| e.file(path))?;
-        config.with_sets(sets)
+        Self::parse(&text).and_then(|config| config.with_sets(sets)).map_err(|e| e.file(path))
     }
 
     /// Reads the text of a configuration file.
@@ -48,6 +47,34 @@ impl Config {
         }
         Ok(value.try_into().expect("the last of the options was checked"))
     }
+}
+
+/// Names the file at `path` in an error that names none, and the line of the setting at fault, unless one of
+/// `sets` wins over that line.
+pub fn locate(error: Error, path: &Path, sets: &[String]) -> Error {
+    if error.names_file() {
+        return error;
+    }
+    let line = error
+        .named_key()
+        .filter(|key| !sets.iter().any(|set| set.split('=').next().is_some_and(|set| set.trim() == *key)))
+        .and_then(|key| line_of(&files::read_text(path).ok()?, key));
+    match line {
+        Some(line) => error.line(line).file(path),
+        None => error.file(path),
+    }
+}
+
+/// The line of a dotted key.
+fn line_of(text: &str, key: &str) -> Option<u64> {
+    let root = DeTable::parse(text).ok()?;
+    let (mut table, mut line) = (Some(root.get_ref()), None);
+    for part in key.split('.') {
+        let (name, value) = table?.iter().find(|(name, _)| name.get_ref() == part)?;
+        line = Some(place(text, name.span().start).0);
+        table = if let DeValue::Table(inner) = value.get_ref() { Some(inner) } else { None };
+    }
+    line
 }
 
 fn schema() -> Value {
@@ -189,6 +216,14 @@ mod tests {
         for wrong in ["train.epochs", "train.epochs=x", "train.epoch=1", "train=1", "train.epochs=-1"] {
             let e = sets(&[wrong]).unwrap_err();
             assert!(e.to_string().contains(wrong), "{e}");
+        }
+    }
+
+    #[test]
+    fn a_setting_is_found_wherever_toml_lets_it_stand() {
+        for text in ["\ntrain.epochs = 0\n", "[train]\nepochs = 0", "\ntrain = { seed = 1, epochs = 0 }"] {
+            assert_eq!(line_of(text, "train.epochs"), Some(2), "{text}");
+            assert_eq!(line_of(text, "train.seeds"), None, "{text}");
         }
     }
 

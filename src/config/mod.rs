@@ -5,6 +5,8 @@
 mod keys;
 mod load;
 
+pub use load::locate;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -88,6 +90,10 @@ impl Config {
             return Err(Error::input("found `preference`, which needs `train.objective = \"dpo\"`; this version has `sft` and `lm`")
                 .key("data.format"));
         }
+        if self.train.keep_best && self.data.eval.as_os_str().is_empty() {
+            return Err(Error::input("found true, which needs `data.eval`").key("train.keep_best"));
+        }
+        self.sampler.check()?;
         self.adapter.check()?;
         self.train.check()
     }

@@ -129,7 +129,9 @@ impl Encoder {
         let end = rendered.completions.last().map_or(rendered.text.len(), |span| span.start);
         let ids = tokenizer.encode(without_last_blanks(&rendered.text[..end]))?.ids;
         let prefix = if rendered.has_special_tokens { &[][..] } else { tokenizer.prefix() };
-        Ok([prefix, &ids].concat())
+        let prompt = [prefix, &ids].concat();
+        self.check_tokens(&prompt)?;
+        Ok(prompt)
     }
 
     /// The prompt of a question and the token of each letter after it; `shots` are solved questions that
@@ -159,6 +161,7 @@ impl Encoder {
         if before + excess > shared {
             return Err(self.too_long(completion, before));
         }
+        drafts.iter().try_for_each(|draft| self.check_tokens(&draft.ids))?;
         let mut prompt = first.ids[..shared].to_vec();
         prompt.drain(first.special..first.special + excess);
         Ok(Letters { prompt, tokens })
@@ -261,6 +264,7 @@ impl Encoder {
     /// Cuts the prompt to fit; the bool says whether it lost tokens.
     fn fit(&self, line: &Line, draft: Draft) -> Result<(Tokenized, bool)> {
         let Draft { mut ids, mut labels, special, completion } = draft;
+        self.check_tokens(&ids)?;
         let excess = ids.len().saturating_sub(self.max_seq_length);
         // something must remain in front of the completion, or its first token would not be learned
         let before = special.max(1).min(completion);
@@ -291,6 +295,17 @@ impl Encoder {
              but `data.max_seq_length` = {max}"
         ))
         .hint("raise `data.max_seq_length`, or shorten the line; a completion is never cut")
+    }
+
+    /// Some tokenizers know more tokens than their model; a text that has none of them is fine.
+    fn check_tokens(&self, ids: &[u32]) -> Result<()> {
+        let Some(id) = ids.iter().find(|&&id| id as usize >= self.vocab_size) else { return Ok(()) };
+        let token = self.tokenizer.as_ref().and_then(|t| t.token(*id)).unwrap_or_default();
+        Err(Error::input(format!(
+            "the text has the token {token:?}, id {id}, but the model's vocabulary has only {} ids",
+            self.vocab_size
+        ))
+        .hint("remove the token from the line, or use the tokenizer that belongs to the model"))
     }
 
     fn check_ids(&self, key: &str, ids: impl Iterator<Item = Option<u32>>) -> Result<()> {

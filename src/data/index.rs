@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::line::{self, Format, Line};
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, hash};
 
 /// The longest line that is read: no example comes near, a file that is not JSONL passes it.
 const LONGEST_LINE: u64 = 1 << 28;
@@ -103,16 +103,13 @@ impl Dataset {
 
     /// Counts the bad line, or makes it the error once too many were bad.
     pub(super) fn skip(&mut self, line: u64, error: Error) -> Result<()> {
-        let error = error.file(&self.path).line(line);
+        let error = error.at(&self.path, line);
         if self.skipped < self.skip_bad {
             self.skipped += 1;
             tracing::warn!("skipped a bad line ({} of at most {}): {error}", self.skipped, self.skip_bad);
             return Ok(());
         }
-        Err(match self.skip_bad {
-            0 => error,
-            n => error.hint(format!("`data.skip_bad = {n}` bad lines were skipped already; mend the data")),
-        })
+        Err(error)
     }
 
     /// Ids name examples in order files and predictions, so two examples must not share one.
@@ -156,6 +153,12 @@ impl Dataset {
     /// How many bad lines were skipped.
     pub fn skipped(&self) -> u64 {
         self.skipped
+    }
+
+    /// The identity of the examples' lines, so that data that changed under the same ids is found.
+    pub fn fingerprint(&self) -> String {
+        let checksums: Vec<String> = self.entries.iter().map(|e| format!("{:08x}", e.checksum)).collect();
+        hash::sha256_lines(checksums.iter().map(String::as_str))
     }
 
     /// The id of an example.
@@ -219,7 +222,7 @@ impl Dataset {
 
     /// Names the file and the line of an example.
     pub(super) fn at(&self, example: usize, error: Error) -> Error {
-        error.file(&self.path).line(self.entries[example].line)
+        error.at(&self.path, self.entries[example].line)
     }
 }
 

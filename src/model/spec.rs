@@ -9,6 +9,7 @@ use crate::adapter::{Linear, Projection};
 use crate::base::{Error, Result, files};
 use crate::ops::attention::Heads;
 use crate::ops::gated::Activation;
+use crate::tensor::checkpoint;
 
 /// Families and the `model_type` that names them.
 const FAMILIES: [(&str, Family); 5] = [
@@ -94,6 +95,7 @@ pub struct Spec {
 impl Spec {
     /// Reads `config.json` of the model directory `folder`.
     pub fn read(folder: &Path) -> Result<Self> {
+        checkpoint::check_folder(folder)?;
         let path = folder.join("config.json");
         let text = files::read_text(&path)?;
         Self::parse(&text).map_err(|e| e.file(&path))
@@ -228,7 +230,9 @@ fn refuse_unsupported(config: &Config<'_>) -> Result<()> {
         "num_local_experts",
     ] {
         if let Some(value) = config.get(key) {
-            return Err(Error::input(format!("found {value}, which is not supported")).key(key));
+            return Err(Error::input(format!("found {value}, which is not supported"))
+                .key(key)
+                .hint("use a dense model of bf16, f16 or f32 weights, without caps on its logits"));
         }
     }
     if config.flag("use_bidirectional_attention", false)? {

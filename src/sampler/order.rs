@@ -39,7 +39,8 @@ pub fn order(settings: &Settings, labels: &Labels<'_>, epoch: u32, batch_size: u
         Strategy::Curriculum => Ok(rising(all, labels.difficulties(settings)?)),
         Strategy::Blocked | Strategy::BlockedCurriculum => Ok(blocks(settings, labels, &draw)?.concat()),
         Strategy::Interleaved | Strategy::InterleavedCurriculum => {
-            interleaved(&blocks(settings, labels, &draw)?, settings.parts)
+            settings.check()?;
+            Ok(interleaved(&blocks(settings, labels, &draw)?, settings.parts))
         }
         Strategy::Tiered => {
             let tiers = tiers(all, labels.difficulties(settings)?);
@@ -101,10 +102,7 @@ fn blocks(settings: &Settings, labels: &Labels<'_>, draw: &Draw) -> Result<Vec<V
 }
 
 /// For each part: that part of every block.
-fn interleaved(blocks: &[Vec<u32>], parts: u64) -> Result<Vec<u32>> {
-    if parts == 0 {
-        return Err(Error::input("found 0, needed at least 1 part").key("sampler.parts"));
-    }
+fn interleaved(blocks: &[Vec<u32>], parts: u64) -> Vec<u32> {
     // parts beyond the longest block's length are empty in every block
     let rounds = blocks.iter().map(Vec::len).max().unwrap_or(0).min(parts.try_into().unwrap_or(usize::MAX));
     let mut order = Vec::with_capacity(blocks.iter().map(Vec::len).sum());
@@ -113,7 +111,7 @@ fn interleaved(blocks: &[Vec<u32>], parts: u64) -> Result<Vec<u32>> {
             order.extend_from_slice(&block[part(block.len(), rounds, round)]);
         }
     }
-    Ok(order)
+    order
 }
 
 /// Part `index` of `len` items cut into `parts`, the first `len % parts` of which hold one item more.

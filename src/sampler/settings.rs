@@ -114,7 +114,7 @@ impl FromStr for Strategy {
     fn from_str(name: &str) -> Result<Self, Error> {
         Self::ALL.into_iter().find(|s| s.name() == name).ok_or_else(|| {
             let known = Self::ALL.map(Self::name).join(", ");
-            Error::input(format!("found strategy `{name}`, needed one of: {known}")).key("sampler.strategy")
+            Error::input(format!("found strategy `{name}`, needed one of: {known}"))
         })
     }
 }
@@ -150,6 +150,16 @@ impl Default for Settings {
             category_order: Vec::new(),
             weights: BTreeMap::new(),
         }
+    }
+}
+
+impl Settings {
+    /// Refuses values out of range, by key; those that only some data rule out are found by [`super::order`].
+    pub fn check(&self) -> Result<(), Error> {
+        if self.parts == 0 {
+            return Err(Error::input("found 0, needed at least 1 part").key("sampler.parts"));
+        }
+        Ok(())
     }
 }
 

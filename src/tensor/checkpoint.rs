@@ -28,11 +28,7 @@ struct Index {
 impl Checkpoint {
     /// Opens and checks `folder`'s `model.safetensors`, or the shards that its index names.
     pub fn open(folder: &Path) -> Result<Self> {
-        if !folder.is_dir() {
-            return Err(
-                Error::input("found no directory, needed a Hugging Face model directory").file(folder)
-            );
-        }
+        check_folder(folder)?;
         let index_path = folder.join(INDEX);
         if index_path.exists() {
             return Self::sharded(folder, &index_path);
@@ -96,6 +92,14 @@ impl Checkpoint {
         let file = &self.files[*self.place.get(name)?];
         file.tensors().get(name).map(|stored| (file, stored))
     }
+}
+
+/// Refuses what is no directory, before a file in it is missed.
+pub fn check_folder(folder: &Path) -> Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    Err(Error::input("found no directory, needed a Hugging Face model directory").file(folder))
 }
 
 /// A shard is a file of the directory itself: no path leads out of it.

@@ -56,7 +56,8 @@ impl StoredFile {
     /// Maps and checks the file at `path`.
     pub fn open(path: &Path) -> Result<Self> {
         let map = mapped::map(path)?;
-        let tensors = parse(&map).map_err(|e| e.file(path))?;
+        let tensors = parse(&map)
+            .map_err(|e| e.file(path).hint("the file is incomplete or damaged: copy or download it again"))?;
         Ok(Self { path: path.to_path_buf(), map, tensors })
     }
 

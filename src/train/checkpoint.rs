@@ -4,7 +4,7 @@
 //! checkpoints/step-N/
 //!   adapter_config.json  adapter_model.safetensors    the adapter, in PEFT's format
 //!   optimizer.safetensors                             m and v, in the arena's layout
-//!   state.json                                        update, order hash, best evaluation, checksums
+//!   state.json                                        update, order, data, best evaluation, checksums
 //! ```
 //!
 //! Order, dropout and schedule are functions of seeds and the update number, so no generator's state is
@@ -35,6 +35,8 @@ pub struct State {
     pub step: u64,
     /// Identity of the training order.
     pub order_hash: String,
+    /// Identity of the training data's lines.
+    pub data: String,
     /// The settings that decide the result, as TOML.
     pub config: String,
     /// The best evaluation so far: its step and its score, higher is better.
@@ -88,15 +90,37 @@ impl Checkpoints {
         Ok(path)
     }
 
-    /// Reads the newest whole checkpoint; damaged ones are passed over with a warning.
-    pub fn newest(&self, device: &Device, linears: &[Linear]) -> Result<Option<(State, Lora, Optimizer)>> {
-        for (_, path) in self.list()?.iter().rev() {
-            match read(device, path, linears) {
-                Ok(found) => return Ok(Some(found)),
-                Err(error) => tracing::warn!("{error}; trying the checkpoint before it"),
+    /// Reads the newest whole checkpoint, if there is any; damaged ones are passed over with a warning.
+    ///
+    /// # Errors
+    /// `same_run` refuses a checkpoint's state, or there are checkpoints and all are damaged.
+    pub fn newest(
+        &self,
+        device: &Device,
+        linears: &[Linear],
+        same_run: impl Fn(&State) -> Result<()>,
+    ) -> Result<Option<(State, Lora, Optimizer)>> {
+        let found = self.list()?;
+        for (_, path) in found.iter().rev() {
+            let state = match read_state(path) {
+                Ok(state) => state,
+                Err(error) => {
+                    tracing::warn!("{error}; passing this checkpoint over");
+                    continue;
+                }
+            };
+            same_run(&state)?;
+            match read_tensors(device, path, &state, linears) {
+                Ok((adapter, optimizer)) => return Ok(Some((state, adapter, optimizer))),
+                Err(error) => tracing::warn!("{error}; passing this checkpoint over"),
             }
         }
-        Ok(None)
+        if found.is_empty() {
+            return Ok(None);
+        }
+        Err(Error::input("no checkpoint can be read")
+            .file(&self.folder)
+            .hint("move this folder away to start the run afresh"))
     }
 
     /// The checkpoints by step, ascending.
@@ -112,10 +136,18 @@ impl Checkpoints {
     }
 }
 
-fn read(device: &Device, folder: &Path, linears: &[Linear]) -> Result<(State, Lora, Optimizer)> {
+fn read_state(folder: &Path) -> Result<State> {
     let path = folder.join(STATE);
-    let state: State = serde_json::from_str(&files::read_text(&path)?)
-        .map_err(|e| Error::input(format!("not a checkpoint's state: {e}")).file(&path))?;
+    serde_json::from_str(&files::read_text(&path)?)
+        .map_err(|e| Error::input(format!("not a checkpoint's state: {e}")).file(&path))
+}
+
+fn read_tensors(
+    device: &Device,
+    folder: &Path,
+    state: &State,
+    linears: &[Linear],
+) -> Result<(Lora, Optimizer)> {
     for (name, expected) in &state.checksums {
         let file = folder.join(name);
         if checksum(&file)? != *expected {
@@ -133,7 +165,7 @@ fn read(device: &Device, folder: &Path, linears: &[Linear]) -> Result<(State, Lo
         }
         buffer.values_mut().copy_from_slice(&values);
     }
-    Ok((state, adapter, optimizer))
+    Ok((adapter, optimizer))
 }
 
 fn checksum(file: &Path) -> Result<String> {

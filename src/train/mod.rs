@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod flops;
 pub mod folder;
 pub mod plan;
+mod same_run;
 pub mod schedule;
 pub mod score;
 pub mod settings;

@@ -92,7 +92,7 @@ impl Scorer<'_> {
         for chunk in chunks(data.len()) {
             let mut questions = Vec::new();
             for index in chunk {
-                let at = |e: crate::base::Error| e.file(data.path()).line(data.line_number(index));
+                let at = |e: crate::base::Error| e.at(data.path(), data.line_number(index));
                 let line = data.line(index)?;
                 let letters = encoder.letters(&line, &[]).map_err(at)?;
                 questions.push((line, letters));

@@ -12,7 +12,7 @@ use super::score::Scorer;
 use super::settings::SharePrefixes;
 use super::signals::StopSignal;
 use super::step::{self, Optimizer, SiteLoss};
-use super::{accuracy, flops};
+use super::{accuracy, flops, same_run};
 use crate::adapter::{Lora, peft};
 use crate::base::philox::{Philox, Purpose};
 use crate::base::{Error, Result, files};
@@ -133,10 +133,20 @@ impl<'a> Trainer<'a> {
 
         let linears = spec.linears();
         let checkpoints = Checkpoints::new(folder.checkpoints(), job.train.save_total_limit);
-        let restored = if found == Found::Unfinished { checkpoints.newest(device, &linears)? } else { None };
+        let started = State {
+            order_hash: plan.hash(),
+            data: data.fingerprint(),
+            config: job.decisive.to_owned(),
+            ..State::default()
+        };
+        let restored = match found {
+            Found::Unfinished => checkpoints.newest(device, &linears, |state| {
+                same_run::check(state, &started, &folder.config(), &job.data.train)
+            })?,
+            Found::Fresh | Found::Finished => None,
+        };
         let (state, adapter, optimizer) = match restored {
             Some(restored) => {
-                same_run(&restored.0, job, &plan, &folder)?;
                 tracing::info!("resuming after update {}", restored.0.step);
                 restored
             }
@@ -147,9 +157,7 @@ impl<'a> Trainer<'a> {
                     peft::read(device, Path::new(&job.adapter.init_from), &linears)?
                 };
                 let optimizer = Optimizer::new(device, adapter.len());
-                let state =
-                    State { order_hash: plan.hash(), config: job.decisive.to_owned(), ..State::default() };
-                (state, adapter, optimizer)
+                (started, adapter, optimizer)
             }
         };
         let model = Model::open(model_folder, job.model.weights)?;
@@ -431,26 +439,4 @@ fn open_data(path: &Path, settings: &data::Settings, encoder: &Encoder, spec: &S
         .hint(format!("set it to at most {}", spec.context)));
     }
     Ok(data)
-}
-
-/// A resumed run must be the run that wrote the checkpoint.
-fn same_run(state: &State, job: &Job<'_>, plan: &Plan, folder: &Folder) -> Result<()> {
-    let hint = "resume with the same settings and data, or start another run in another folder";
-    if let Some((then, now)) = state.config.lines().zip(job.decisive.lines()).find(|(then, now)| then != now)
-    {
-        return Err(Error::input(format!("the run was started with `{then}`, found `{now}`"))
-            .file(folder.config())
-            .hint(hint));
-    }
-    if state.config.lines().count() != job.decisive.lines().count() {
-        return Err(Error::input("the run was started with other settings").file(folder.config()).hint(hint));
-    }
-    if state.order_hash != plan.hash() {
-        return Err(Error::input(
-            "the training order is not the one the run was started with: the data changed",
-        )
-        .file(&job.data.train)
-        .hint(hint));
-    }
-    Ok(())
 }

@@ -99,7 +99,7 @@ fn templates_run_as_they_do_in_python() {
     let turn = "{%- for m in messages %}{{ m.content }}<|im_end|>{%- endfor %}";
     let after = |text: &str| learned(&format!("{turn}{text}"));
     assert!(after("{{ raise_exception('no such turn') }}").unwrap_err().contains("no such turn"));
-    assert!(after("{% endfor %}").unwrap_err().contains("chat_template.jinja: the template failed"));
+    assert!(after("{% endfor %}").unwrap_err().contains("chat_template.jinja:1: the template failed"));
     assert!(learned("{%}").is_err());
     // block tags vanish with their line, generation marks print nothing
     let source = "{% for m in messages %}\n  {% generation %}\n{{ m.content }}<|im_end|>\n  {% endgeneration %}\n{% endfor %}\n";

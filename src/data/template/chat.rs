@@ -149,8 +149,12 @@ pub(super) fn render(environment: &Environment<'_>, variables: Value, file: &Pat
 }
 
 fn failure(e: &minijinja::Error, file: &Path) -> Error {
-    let line = e.line().map_or_else(String::new, |line| format!(" (line {line} of the template)"));
-    Error::input(format!("the template failed: {e}{line}")).file(file)
+    let detail = e.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
+    let error = Error::input(format!("the template failed: {}{detail}", e.kind())).file(file);
+    match e.line() {
+        Some(line) => error.line(line as u64),
+        None => error,
+    }
 }
 
 /// The template without `{% generation %}` and `{% endgeneration %}`, which mark answers and print nothing.

@@ -15,6 +15,9 @@ use rayon::prelude::*;
 use super::buffer::Memory;
 use crate::base::{Error, Result};
 
+/// More threads than any host has cores, so that a slip of the pen does not ask for a million.
+const MOST_THREADS: usize = 4096;
+
 /// The host's cores.
 #[derive(Debug)]
 pub struct Cpu {
@@ -25,6 +28,10 @@ pub struct Cpu {
 impl Cpu {
     /// A pool of `threads` threads; 0 = one per core.
     pub fn new(threads: usize) -> Result<Self> {
+        if threads > MOST_THREADS {
+            let what = format!("found {threads}, needed at most {MOST_THREADS}");
+            return Err(Error::input(what).key("device.threads").hint("0 uses every core"));
+        }
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("preceptor-{i}"))
