@@ -92,6 +92,7 @@ enum Command {
 /// Runs the command of the process's arguments; the exit code follows the error's kind.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    tell_of_bugs();
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
@@ -114,6 +115,18 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => fail(&error),
     }
+}
+
+/// A panic is a bug of ours: its message asks for a report. The exit code is Rust's own, 101.
+fn tell_of_bugs() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        default(info);
+        eprintln!(
+            "this is a bug in preceptor {}; please report it with the command",
+            env!("CARGO_PKG_VERSION")
+        );
+    }));
 }
 
 /// Prints the error and its advice; the exit code follows its kind.

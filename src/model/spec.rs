@@ -238,6 +238,11 @@ fn refuse_unsupported(config: &Config<'_>) -> Result<()> {
     if config.flag("use_bidirectional_attention", false)? {
         return Err(Error::input("found true, which is not supported").key("use_bidirectional_attention"));
     }
+    // Transformers drops attention probabilities in training where this is above 0.
+    let dropout = config.typed("attention_dropout", "a number", Value::as_f64)?.unwrap_or(0.0);
+    if dropout != 0.0 {
+        return Err(Error::input(format!("found {dropout}, needed 0")).key("attention_dropout"));
+    }
     let partial = config.number("partial_rotary_factor", Some(1.0))?;
     if partial != 1.0 {
         return Err(Error::input(format!("found {partial}, needed 1")).key("partial_rotary_factor"));
