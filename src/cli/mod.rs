@@ -34,13 +34,13 @@ struct Cli {
 #[derive(Clone, Debug, Args)]
 struct Common {
     /// Device to compute on
-    #[arg(long, global = true, value_name = "KIND")]
+    #[arg(long, global = true, value_name = "KIND", help_heading = "Everywhere")]
     device: Option<DeviceKind>,
     /// CPU threads; 0 = all. Results do not depend on it
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", help_heading = "Everywhere")]
     threads: Option<usize>,
     /// Print the result as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Everywhere")]
     json: bool,
 }
 

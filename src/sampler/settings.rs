@@ -154,7 +154,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Refuses values out of range, by key; those that only some data rule out are found by [`super::order`].
+    /// Refuses values out of range, by key; those that only some data rule out are found by
+    /// [`order`](fn@super::order).
     pub fn check(&self) -> Result<(), Error> {
         if self.parts == 0 {
             return Err(Error::input("found 0, needed at least 1 part").key("sampler.parts"));

@@ -19,7 +19,7 @@ fn set(s: &Sandbox, key: &str, value: &str) {
 }
 
 /// Writes the weights anew, each tensor's name, shape and values as `change` leaves them; no name drops it.
-fn tensors(s: &Sandbox, change: fn(&mut String, &mut Vec<usize>, &mut Vec<f32>)) {
+fn tensors(s: &Sandbox, change: fn(&mut String, &mut [usize], &mut [f32])) {
     let path = s.path("a/adapter_model.safetensors");
     let file = StoredFile::open(&path).unwrap();
     let mut all = Vec::new();
@@ -36,21 +36,19 @@ fn tensors(s: &Sandbox, change: fn(&mut String, &mut Vec<usize>, &mut Vec<f32>))
 
 const QUERY_A: &str = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
 
-fn without_b(name: &mut String, _: &mut Vec<usize>, _: &mut Vec<f32>) {
+fn without_b(name: &mut String, _: &mut [usize], _: &mut [f32]) {
     if name.ends_with("layers.0.self_attn.q_proj.lora_B.weight") {
         name.clear();
     }
 }
 
-#[expect(clippy::ptr_arg, reason = "a change may add to any of the three")]
-fn transposed(name: &mut String, shape: &mut Vec<usize>, _: &mut Vec<f32>) {
+fn transposed(name: &mut String, shape: &mut [usize], _: &mut [f32]) {
     if name == QUERY_A {
         shape.reverse();
     }
 }
 
-#[expect(clippy::ptr_arg, reason = "a change may add to any of the three")]
-fn with_nan(name: &mut String, _: &mut Vec<usize>, values: &mut Vec<f32>) {
+fn with_nan(name: &mut String, _: &mut [usize], values: &mut [f32]) {
     if name == QUERY_A {
         values[3] = f32::NAN;
     }
