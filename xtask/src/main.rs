@@ -73,10 +73,10 @@ fn demo() -> Result<()> {
         .arg("--set")
         .arg(set("output.dir", &out)))?;
     run(evaluate().arg("--adapter").arg(out.join("adapter")))?;
-    println!(
+    eprintln!(
         "measured on the questions that were trained: this shows recall, not what else the model learned"
     );
-    println!("look at {}", out.join("report.html").display());
+    eprintln!("look at {}", out.join("report.html").display());
     Ok(())
 }
 
