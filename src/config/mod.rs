@@ -90,8 +90,12 @@ impl Config {
             return Err(Error::input("found `preference`, which needs `train.objective = \"dpo\"`; this version has `sft` and `lm`")
                 .key("data.format"));
         }
-        if self.train.keep_best && self.data.eval.as_os_str().is_empty() {
-            return Err(Error::input("found true, which needs `data.eval`").key("train.keep_best"));
+        let asks_for_eval = [("keep_best", self.train.keep_best), ("eval_steps", self.train.eval_steps > 0)];
+        let asked = asks_for_eval.iter().find(|(_, asked)| *asked);
+        if let (true, Some((key, _))) = (self.data.eval.as_os_str().is_empty(), asked) {
+            return Err(Error::input("set, but it needs `data.eval`, which is not")
+                .key(format!("train.{key}"))
+                .hint("name a JSONL file to evaluate on"));
         }
         self.sampler.check()?;
         self.adapter.check()?;

@@ -151,7 +151,9 @@ impl Encoder {
         let distinct: std::collections::HashSet<&u32> = tokens.iter().collect();
         if distinct.len() < drafts.len() {
             let error = Error::input("two letters begin with the same token, so they cannot be told apart");
-            return Err(error.hint("use `--scoring generate` or `option-text`, or another template"));
+            return Err(
+                error.hint("use another template, or a model whose tokenizer has a token for each letter")
+            );
         }
         // cut as in training, where the letter and the end follow
         let longest = drafts.iter().map(|draft| draft.ids.len() - shared).max().unwrap_or(0);

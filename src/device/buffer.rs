@@ -86,14 +86,14 @@ impl Drop for Buffer {
 
 /// Memory of freed buffers by length, so that a training step touches fresh pages only once.
 ///
-/// Free and used memory together stay within [`SLACK`] of the most that was ever used at once, however
-/// batches vary in length.
+/// Free and used memory together stay within 1/8 of the most that was ever used at once, however batches
+/// vary in length.
 #[derive(Debug, Default)]
 pub struct Memory {
     shelves: Mutex<Shelves>,
 }
 
-/// How much more than the most that was used may be held.
+/// How much of the most that was used may be held.
 const SLACK: f64 = 1.125;
 
 #[derive(Debug, Default)]

@@ -9,7 +9,7 @@ use crate::sampler::{self, Labels};
 /// The updates of a whole run.
 #[derive(Debug)]
 pub struct Plan {
-    /// The examples of each epoch in training order.
+    /// The examples of each epoch that begins, in training order.
     epochs: Vec<Vec<u32>>,
     batch_size: usize,
     /// Number of updates of the run.
@@ -29,7 +29,8 @@ pub struct Place<'a> {
 }
 
 impl Plan {
-    /// Orders `data` for `epochs` epochs; `max_steps` above 0 ends the run early.
+    /// Orders `data` for `epochs` epochs; `max_steps` above 0 ends the run early, and no epoch after it is
+    /// ordered.
     pub fn new(
         data: &Dataset,
         settings: &sampler::Settings,
@@ -45,13 +46,15 @@ impl Plan {
         for warning in sampler::warnings(settings, &plan.labels(), epochs) {
             tracing::warn!("{warning}");
         }
-        plan.epochs = (0..epochs)
-            .map(|epoch| sampler::order(settings, &plan.labels(), epoch, batch_size))
-            .collect::<Result<_>>()
-            .map_err(|e| e.file(data.path()))?;
-        plan.updates = plan.epochs.iter().map(|e| e.len().div_ceil(batch_size) as u64).sum();
-        if max_steps > 0 {
-            plan.updates = plan.updates.min(max_steps);
+        for epoch in 0..epochs {
+            let order = sampler::order(settings, &plan.labels(), epoch, batch_size);
+            let order = order.map_err(|e| e.file(data.path()))?;
+            plan.updates += order.len().div_ceil(batch_size) as u64;
+            plan.epochs.push(order);
+            if max_steps > 0 && plan.updates >= max_steps {
+                plan.updates = max_steps;
+                break;
+            }
         }
         Ok(plan)
     }

@@ -93,7 +93,7 @@ fn options() {
 }
 
 /// (table and key, value, what the message says of it)
-const VALUES: [(&str, &str, &str); 49] = [
+const VALUES: [(&str, &str, &str); 50] = [
     ("adapter.method", "\"full\"", "found `full`"),
     ("adapter.r", "0", "found 0, needed a rank of at least 1"),
     ("adapter.r", "-1", "-1"),
@@ -138,6 +138,7 @@ const VALUES: [(&str, &str, &str); 49] = [
     ("train.logging_steps", "0", "found 0, needed at least 1"),
     ("train.keep_best", "1", "expected a boolean"),
     ("train.keep_best", "true", "needs `data.eval`"),
+    ("train.eval_steps", "5", "needs `data.eval`"),
     ("train.eval_steps", "-1", "-1"),
     ("train.save_steps", "-1", "-1"),
     ("train.save_total_limit", "-1", "-1"),
