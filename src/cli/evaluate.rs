@@ -8,13 +8,12 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::source::{DataArgs, ModelArgs};
+use super::source::{self, DataArgs, ModelArgs};
 use super::{Common, output};
 use crate::base::{Error, Result, files};
 use crate::data::{Dataset, Format};
-use crate::train;
 use crate::train::accuracy::{self, Report};
-use crate::train::score::{Answered, Scorer};
+use crate::train::score::Answered;
 
 #[derive(Debug, Args)]
 pub(super) struct Evaluate {
@@ -55,12 +54,7 @@ impl Evaluate {
         let encoder = self.data.encoder(&data, &self.model.model, false)?;
         data.prepare(&encoder)?;
         let (model, adapter) = self.model.open(&device)?;
-        let scorer = Scorer {
-            device: &device,
-            model: &model,
-            adapter: adapter.as_ref(),
-            micro_batch_tokens: train::Settings::default().micro_batch_tokens,
-        };
+        let scorer = source::scorer(&device, &model, adapter.as_ref());
         let answers = scorer.letters(&data, &encoder)?;
         let report = accuracy::report(&answers);
         let json = serde_json::to_string_pretty(&report).expect("measures can be written as JSON");

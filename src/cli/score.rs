@@ -5,12 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::source::{DataArgs, ModelArgs};
+use super::source::{self, DataArgs, ModelArgs};
 use super::{Common, output};
 use crate::base::Result;
 use crate::data::Format;
-use crate::train;
-use crate::train::score::Scorer;
 
 #[derive(Debug, Args)]
 pub(super) struct Score {
@@ -38,12 +36,7 @@ impl Score {
         let encoder = self.data.encoder(&data, &self.model.model, self.append_eos)?;
         data.prepare(&encoder)?;
         let (model, adapter) = self.model.open(&device)?;
-        let scorer = Scorer {
-            device: &device,
-            model: &model,
-            adapter: adapter.as_ref(),
-            micro_batch_tokens: train::Settings::default().micro_batch_tokens,
-        };
+        let scorer = source::scorer(&device, &model, adapter.as_ref());
         const EXAMPLES_AT_A_TIME: usize = 64;
         for start in (0..data.len()).step_by(EXAMPLES_AT_A_TIME) {
             let (mut ids, mut examples) = (Vec::new(), Vec::new());

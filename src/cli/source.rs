@@ -10,6 +10,7 @@ use crate::base::Result;
 use crate::data::{self, Dataset, Encoder, LossOn, index};
 use crate::device::Device;
 use crate::model::{Model, Spec, settings::WeightStorage};
+use crate::train::{self, score::Scorer};
 
 /// A base model and the adapter on it.
 #[derive(Debug, Args)]
@@ -29,6 +30,12 @@ impl ModelArgs {
         let adapter = self.adapter.as_ref().map(|folder| peft::read(device, folder, &linears)).transpose()?;
         Ok((model, adapter))
     }
+}
+
+/// Asks `model` with `adapter` on it, as much at a time as training computes by default.
+pub(super) fn scorer<'a>(device: &'a Device, model: &'a Model, adapter: Option<&'a Lora>) -> Scorer<'a> {
+    let micro_batch_tokens = train::Settings::default().micro_batch_tokens;
+    Scorer { device, model, adapter, micro_batch_tokens }
 }
 
 /// A data file and how it becomes tokens.

@@ -55,24 +55,7 @@ impl Config {
         let mut config = self.clone();
         config.device = device::Settings::default();
         config.output = Output::default();
-        let train::Settings {
-            logging_steps,
-            eval_steps,
-            save_steps,
-            save_total_limit,
-            keep_best,
-            recompute,
-            ..
-        } = train::Settings::default();
-        config.train = train::Settings {
-            logging_steps,
-            eval_steps,
-            save_steps,
-            save_total_limit,
-            keep_best,
-            recompute,
-            ..config.train
-        };
+        config.train = config.train.decisive();
         config.to_toml()
     }
 

@@ -180,6 +180,21 @@ impl Settings {
         Ok(())
     }
 
+    /// These settings, with the defaults for all that a result does not depend on: what is logged, evaluated,
+    /// kept or computed again.
+    pub fn decisive(&self) -> Self {
+        let default = Self::default();
+        Self {
+            recompute: default.recompute,
+            logging_steps: default.logging_steps,
+            eval_steps: default.eval_steps,
+            save_steps: default.save_steps,
+            save_total_limit: default.save_total_limit,
+            keep_best: default.keep_best,
+            ..self.clone()
+        }
+    }
+
     /// Which tokens carry loss under the objective.
     pub fn loss_on(&self) -> LossOn {
         if self.objective == Objective::Lm { LossOn::All } else { self.loss_on }
