@@ -130,6 +130,9 @@ fn pre_order(forest: &Forest) {
 }
 
 proptest! {
+    // A failing case is printed; files of old failures would only hide which seed found it.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn a_forest_says_what_its_examples_say(examples in examples(), share: bool) {
         check(&placed(&examples), share);
