@@ -35,6 +35,11 @@ const HOUSE: &[(&str, &[&str])] = &[
 /// The folders in which `unsafe` may stand.
 const UNSAFE: &[&str] = &["src/device/", "src/tensor/"];
 
+/// The folders that know which devices there are; a second device adds to these alone.
+const DEVICES: &[&str] = &["src/device/", "src/ops/"];
+/// The names of devices.
+const DEVICE_NAMES: &[&str] = &["Cpu", "cpu"];
+
 /// The longest file, in lines, that needs no reason.
 const LONGEST: usize = 600;
 
@@ -74,6 +79,13 @@ fn check(path: &str, text: &str) -> Vec<String> {
     if !UNSAFE.iter().any(|folder| path.starts_with(folder)) {
         let found = tokens.iter().filter(|t| t.text == "unsafe");
         faults.extend(found.map(|t| format!("{path}:{}: `unsafe` is allowed only in {UNSAFE:?}", t.line)));
+    }
+    if !DEVICES.iter().any(|folder| path.starts_with(folder)) {
+        // `Device::Cpu`, `device::cpu`
+        let found = tokens.windows(3).filter(|t| {
+            t[0].text.eq_ignore_ascii_case("device") && t[1].text == "::" && DEVICE_NAMES.contains(&t[2].text)
+        });
+        faults.extend(found.map(|t| format!("{path}:{}: only {DEVICES:?} may name a device", t[0].line)));
     }
     let lines = text.lines().count();
     let has_reason = || text.lines().take(TOP).any(|l| REASONS.iter().any(|r| l.starts_with(r)));
@@ -348,6 +360,15 @@ mod checker {
         assert_eq!(faults("src/data/pack.rs", text), 1);
         assert_eq!(faults("src/device/arena.rs", text), 0);
         assert_eq!(faults("src/data/pack.rs", "#![deny(unsafe_code)]"), 0);
+    }
+
+    #[test]
+    fn a_device_is_named_only_where_it_computes() {
+        let text = "fn f(d: &Device) { let Device::Cpu(_) = d; }";
+        assert_eq!(faults("src/adapter/merge.rs", text), 1);
+        assert_eq!(faults("src/adapter/merge.rs", "use crate::device::cpu::Mat;"), 1);
+        assert_eq!(faults("src/ops/lora.rs", text), 0);
+        assert_eq!(faults("src/adapter/merge.rs", "fn f(d: &Device) {}"), 0);
     }
 
     #[test]

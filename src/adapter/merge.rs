@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::lora::{Lora, Module};
 use crate::base::{Error, Result, files};
 use crate::device::Device;
-use crate::device::cpu::Mat;
+use crate::ops;
 use crate::tensor::stored::{self, Draft, Stored, StoredFile};
 use crate::tensor::{Checkpoint, DType};
 
@@ -106,19 +106,12 @@ fn merged(
     module: &Module,
     error: &RefCell<MergeError>,
 ) -> Vec<u8> {
-    let Device::Cpu(cpu) = device;
     let (inputs, outputs) = (module.linear.inputs, module.linear.outputs);
-    let factors = lora.factors(module);
-    let mut update = vec![0.0; outputs * inputs];
-    let (a, b) = (
-        Mat::new(factors.a.values(), factors.rank, inputs),
-        Mat::new(factors.b.values(), outputs, factors.rank),
-    );
-    cpu.gemm(&mut update, b, a, factors.scale, false);
+    let update = ops::lora::update(device, lora.factors(module), outputs, inputs);
     let base = stored::widen(base, dtype);
-    let sum: Vec<f32> = base.iter().zip(&update).map(|(w, u)| w + u).collect();
+    let sum: Vec<f32> = base.iter().zip(update.values()).map(|(w, u)| w + u).collect();
     let bytes = stored::narrow(&sum, dtype);
-    error.borrow_mut().add(&base, &update, &stored::widen(&bytes, dtype));
+    error.borrow_mut().add(&base, update.values(), &stored::widen(&bytes, dtype));
     bytes
 }
 

@@ -26,6 +26,18 @@ pub struct Factors<'a> {
     pub scale: f32,
 }
 
+/// s B A, out x in: what the adapter adds to its linear's weight.
+pub fn update(device: &Device, factors: Factors<'_>, outputs: usize, inputs: usize) -> Buffer {
+    let Device::Cpu(cpu) = device;
+    let (a, b) = (
+        Mat::new(factors.a.values(), factors.rank, inputs),
+        Mat::new(factors.b.values(), outputs, factors.rank),
+    );
+    let mut update = device.buffer(outputs, inputs);
+    cpu.gemm(update.values_mut(), b, a, factors.scale, false);
+    update
+}
+
 /// Which inputs of one module are dropped in one update.
 ///
 /// The mask of an element depends on (seed, update, the example's place in the update, the token's place

@@ -194,3 +194,23 @@ fn the_gradient_is_the_slope() {
     assert_gradient("dA", &da, &differences(&a, |a| loss(&of_x, a, &of_b)));
     assert_gradient("dB", &db, &differences(&b, |b| loss(&of_x, &of_a, b)));
 }
+
+/// The sum of R terms that merging adds to a weight.
+#[test]
+fn the_update_of_a_weight() {
+    let device = device();
+    for shape in SHAPES {
+        let Shape { inputs: width, outputs, rank, .. } = shape;
+        let inputs = Inputs::new(shape, Kind::Normal);
+        let params = device.upload(&[&inputs.a[..], &inputs.b].concat(), 1, inputs.a.len() + inputs.b.len());
+        let (a, b) = (params.part(0..inputs.a.len()), params.part(inputs.a.len()..params.cols()));
+        let found = lora::update(&device, Factors { a, b, rank, scale: SCALE }, outputs, width);
+        let (a, b) = (exact_all(&inputs.a), exact_all(&inputs.b));
+        let truth: Vec<Approx> = rows(&b, rank)
+            .flat_map(|b| {
+                (0..width).map(|i| exact(SCALE) * dot(b.iter().zip(column(&a, width, i)))).collect::<Vec<_>>()
+            })
+            .collect();
+        assert_close(&format!("s B A, {shape:?}"), found.values(), &truth);
+    }
+}
