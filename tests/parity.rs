@@ -7,13 +7,15 @@
 
 mod golden;
 
+use std::path::Path;
+
 use preceptor::adapter::{Lora, merge};
 use preceptor::device::Device;
 use preceptor::model::settings::WeightStorage;
 use preceptor::model::{Batch, Model, Pass, pass::Keep};
 use preceptor::ops::adamw::{self, Constants};
 use preceptor::ops::cross_entropy;
-use preceptor::tensor::{Checkpoint, Forest, StoredFile};
+use preceptor::tensor::{Checkpoint, DType, Forest, StoredFile};
 use preceptor::train::schedule::{Decay, Schedule};
 use preceptor::train::step::{self, Optimizer};
 
@@ -109,7 +111,11 @@ fn gradients_of_every_lora_matrix() {
         let noise = case.noise("grads");
         println!("{}: gradients {worst:.1e}, noise {noise:.1e}, loss {loss_gap:.1e}", case.folder.display());
         assert!(worst <= 10.0 * noise, "{}: {worst:e} > 10 * {noise:e}", case.folder.display());
-        assert!(loss_gap <= 5e-6, "{}: loss off by {loss_gap:e}", case.folder.display());
+        assert!(
+            loss_gap <= 10.0 * case.noise("losses"),
+            "{}: loss off by {loss_gap:e}",
+            case.folder.display()
+        );
     }
 }
 
@@ -162,7 +168,8 @@ fn training_losses_final_adapter_and_merge() {
             case.noise("adapter_final"),
         );
         assert!(worst_loss <= 5e-5, "{}: losses off by {worst_loss:e}", case.folder.display());
-        assert!(worst_norm <= 1e-4, "{}: norms off by {worst_norm:e}", case.folder.display());
+        // The limit of the losses, 5e-5, as a share of losses of about 5.
+        assert!(worst_norm <= 1e-5, "{}: norms off by {worst_norm:e}", case.folder.display());
         assert!(
             final_gap <= 10.0 * final_noise,
             "{}: final adapter off by {final_gap:e}",
@@ -172,7 +179,18 @@ fn training_losses_final_adapter_and_merge() {
     }
 }
 
-/// The merged model computes what base and adapter compute.
+/// The largest |w| of the merged weights in `folder`.
+fn largest_merged(folder: &Path, adapter: &Lora) -> f64 {
+    let merged = Checkpoint::open(folder).unwrap();
+    let of = |name: String| {
+        let (file, _) = merged.find(&name).unwrap();
+        file.f32s(&name).unwrap().into_iter().fold(0.0, |max: f64, w| max.max(f64::from(w.abs())))
+    };
+    adapter.modules().iter().map(|m| of(format!("{}.weight", m.linear))).fold(0.0, f64::max)
+}
+
+/// Merging rounds as it must and, where weights are f32, the merged model computes what base and adapter
+/// compute; a coarser type moves the logits by what its rounding took.
 fn merged_logits(device: &Device, case: &Case, model: &Model, adapter: &Lora) {
     let home = tempfile::tempdir().unwrap();
     let out = home.path().join("merged");
@@ -183,7 +201,17 @@ fn merged_logits(device: &Device, case: &Case, model: &Model, adapter: &Lora) {
     let apart = logits(device, model, Some(adapter), &forest);
     let merged = logits(device, &Model::open(&out, WeightStorage::Auto).unwrap(), None, &forest);
     let noise = case.noise("logits");
-    if base.find("model.norm.weight").unwrap().1.weight_dtype() == Some(preceptor::tensor::DType::F32) {
+    let dtype = base.find("model.norm.weight").unwrap().1.weight_dtype().unwrap();
+    // Each merged weight is the nearest of its type to a sum in f32: off by at most these shares of it.
+    let (unit_roundoff, of_the_sum) = match dtype {
+        DType::F32 => (0.0, 2.0_f64.powi(-24)),
+        DType::F16 => (2.0_f64.powi(-11), 2.0_f64.powi(-23)),
+        DType::BF16 => (2.0_f64.powi(-8), 2.0_f64.powi(-23)),
+    };
+    let largest = largest_merged(&out, adapter);
+    println!("{}: merge error {:.1e} of weights to {largest:.1e}", case.folder.display(), error.largest);
+    assert!(error.largest > 0.0 && error.largest <= (unit_roundoff + of_the_sum) * largest, "{error:?}");
+    if dtype == DType::F32 {
         assert!(gap(&apart, &merged) <= 10.0 * noise.max(1e-6), "{}", case.folder.display());
         for (name, ours) in [("logits_adapter", &apart), ("logits_merged", &merged)] {
             if let Some((theirs, ours)) = pairs(case, "final.safetensors", name, ours) {

@@ -15,6 +15,10 @@ use crate::base::{Error, Result};
 use crate::device::{Buffer, Device};
 use crate::ops::lora::Factors;
 
+/// A rank above this many times a linear's width is a slip of the pen that would only ask for memory; above
+/// the width itself it is merely useless.
+const MOST_RANK: usize = 64;
+
 /// One adapted linear.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Module {
@@ -49,7 +53,7 @@ impl Lora {
         for linear in targets::choose(linears, &settings.target_modules)? {
             let rank = targets::pattern_value(&ranks, &linear, "adapter.rank_pattern")?.unwrap_or(settings.r);
             let alpha = targets::pattern_value(&alphas, &linear, "adapter.alpha_pattern")?;
-            if rank > linear.inputs.min(linear.outputs) * 64 {
+            if rank > linear.inputs.min(linear.outputs) * MOST_RANK {
                 return Err(Error::input(format!(
                     "found rank {rank} for {linear}, which is {} x {}",
                     linear.outputs, linear.inputs
