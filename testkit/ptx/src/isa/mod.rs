@@ -3,6 +3,8 @@
 //! A decoder turns a mnemonic and its operands into a [`Step`]. Most steps are closures over registers
 //! that work on the 32 lanes at once; the rest steer the warp. [`table::DECODERS`] lists all of them.
 
+pub mod decode;
+pub mod table;
 pub mod types;
 
 use crate::machine::block::Block;

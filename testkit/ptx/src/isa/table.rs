@@ -1,0 +1,6 @@
+//! All instructions: what stands before a mnemonic's first dot, and who decodes it.
+
+use super::decode::Decoder;
+
+/// Bases and decoders. A base that is not listed is refused by name.
+pub const DECODERS: &[(&str, Decoder)] = &[];

@@ -1,0 +1,4 @@
+//! From text to kernels: tokens, declarations, operands, decoded instructions.
+
+pub mod builder;
+pub mod operand;
