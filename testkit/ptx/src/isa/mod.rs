@@ -78,6 +78,8 @@ pub struct Execution<'a, 'g> {
     pub block: &'a mut Block<'g>,
     /// The instruction itself, for findings and counters.
     pub at: At,
+    /// Lanes that an instruction waits for will never come: it must report them and go on.
+    pub last_resort: bool,
 }
 
 /// Which instruction of the kernel is being executed.
