@@ -257,7 +257,10 @@ mod tests {
         let memory = Memory::new();
         let (first, second) = (memory.allocate(10, "x"), memory.allocate(10, "y"));
         assert!(memory.write(first, &[0; 10]).is_ok());
-        assert_eq!(memory.write(first, &[0; 11]), Err(MemoryError::OutOfBounds { address: first, bytes: 11 }));
+        assert_eq!(
+            memory.write(first, &[0; 11]),
+            Err(MemoryError::OutOfBounds { address: first, bytes: 11 })
+        );
         assert!(memory.read(second - 1, &mut [0]).is_err());
         memory.free(first).unwrap();
         assert_eq!(memory.free(first), Err(MemoryError::NotAllocated(first)));

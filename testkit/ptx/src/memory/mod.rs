@@ -5,6 +5,7 @@ pub mod access;
 pub mod global;
 pub mod shared;
 pub mod tensor_map;
+pub mod view;
 
 use crate::isa::types::Space;
 use crate::machine::{Lanes64, Mask};
