@@ -123,7 +123,7 @@ impl Findings {
         for (key, found) in later.found {
             match self.found.entry(key) {
                 std::collections::btree_map::Entry::Occupied(mut known) => {
-                    known.get_mut().times += found.times
+                    known.get_mut().times += found.times;
                 }
                 std::collections::btree_map::Entry::Vacant(place) => drop(place.insert(found)),
             }

@@ -16,10 +16,10 @@ pub fn count(addresses: &Lanes32, bytes: u32, mask: Mask) -> Wavefronts {
     let (mut wavefronts, mut distinct) = (0, 0);
     for start in (0..WARP).step_by(together) {
         let mut phase = Phase::default();
-        for lane in start..start + together {
+        for (lane, address) in addresses.iter().enumerate().skip(start).take(together) {
             if mask >> lane & 1 == 1 {
                 for word in 0..words {
-                    phase.add(addresses[lane] / 4 + word);
+                    phase.add(address / 4 + word);
                 }
             }
         }

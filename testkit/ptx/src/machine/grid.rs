@@ -54,18 +54,12 @@ impl Launch<'_> {
 }
 
 /// How to run it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// Host threads; 0 = one a core.
     pub threads: usize,
     /// Perturbs approximate instructions within their documented error and shuffles the order of blocks.
     pub seed: Option<u64>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { threads: 0, seed: None }
-    }
 }
 
 /// What a launch gave.
