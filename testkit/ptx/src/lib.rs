@@ -15,6 +15,8 @@
 //! Blocks run on all cores; the result, the findings and the counters do not depend on how many.
 //! Source of all semantics: the PTX ISA document, 8.7 to 9.x.
 
+#![forbid(unsafe_code)]
+
 pub mod check;
 pub mod count;
 pub mod isa;

@@ -121,9 +121,9 @@ impl Clocks {
         // the agent has no lanes and works in order
         u32::from(stamp.lane) == lane
             || warp == self.agent()
-            || self.partial[warp as usize]
-                .iter()
-                .any(|&(tick, lanes)| stamp.tick < tick && lanes >> stamp.lane & 1 == 1 && lanes >> lane & 1 == 1)
+            || self.partial[warp as usize].iter().any(|&(tick, lanes)| {
+                stamp.tick < tick && lanes >> stamp.lane & 1 == 1 && lanes >> lane & 1 == 1
+            })
     }
 
     /// `bar.warp.sync`: the lanes see each other's accesses.

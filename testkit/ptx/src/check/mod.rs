@@ -1,6 +1,7 @@
 //! What is wrong with a run although its numbers may be right.
 
 pub mod clock;
+pub mod global;
 pub mod shared;
 
 use std::collections::BTreeMap;
@@ -121,7 +122,9 @@ impl Findings {
     pub fn merge(&mut self, later: Self) {
         for (key, found) in later.found {
             match self.found.entry(key) {
-                std::collections::btree_map::Entry::Occupied(mut known) => known.get_mut().times += found.times,
+                std::collections::btree_map::Entry::Occupied(mut known) => {
+                    known.get_mut().times += found.times;
+                }
                 std::collections::btree_map::Entry::Vacant(place) => drop(place.insert(found)),
             }
         }

@@ -19,6 +19,8 @@ struct Cell {
     read: u8,
     ready: u8,
     in_flight: u8,
+    /// Whether the last write was an atomic update.
+    atomic: bool,
 }
 
 /// What is wrong with one access.
@@ -100,18 +102,53 @@ impl Shadow {
             let found = self.conflict(index, part, warp, lane, same, clocks);
             fault = fault.or(found);
             let cell = &mut self.cells[index];
+            cell.atomic = false;
             let stamp = Stamp { tick: clocks.now(warp), warp: warp as u16, lane: lane as u16 };
             // neighbours in one word that different lanes write are remembered together
             let together = cell.writer.tick == stamp.tick && cell.writer.warp == stamp.warp;
-            cell.written = if together && cell.writer.lane == stamp.lane { cell.written | part } else { part };
+            cell.written =
+                if together && cell.writer.lane == stamp.lane { cell.written | part } else { part };
             cell.writer = stamp;
             cell.ready |= part;
         }
         fault
     }
 
+    /// Updates `bytes` at `address` in one step; such updates race with plain accesses only.
+    pub fn update(
+        &mut self,
+        address: u32,
+        bytes: u32,
+        warp: u32,
+        lane: u32,
+        clocks: &Clocks,
+    ) -> Option<Fault> {
+        let mut fault = None;
+        for (index, part) in cells(address, bytes) {
+            if self.cells[index].ready & part != part {
+                fault = fault.or(Some(Fault::Uninitialised));
+            }
+            if !self.cells[index].atomic {
+                let found = self.conflict(index, part, warp, lane, false, clocks);
+                fault = fault.or(found);
+            }
+            let cell = &mut self.cells[index];
+            cell.writer = Stamp { tick: clocks.now(warp), warp: warp as u16, lane: lane as u16 };
+            (cell.written, cell.atomic) = (part, true);
+            cell.ready |= part;
+        }
+        fault
+    }
+
     /// An asynchronous copy will write these bytes.
-    pub fn start(&mut self, address: u32, bytes: u32, warp: u32, lane: u32, clocks: &Clocks) -> Option<Fault> {
+    pub fn start(
+        &mut self,
+        address: u32,
+        bytes: u32,
+        warp: u32,
+        lane: u32,
+        clocks: &Clocks,
+    ) -> Option<Fault> {
         let mut fault = None;
         for (index, part) in cells(address, bytes) {
             let found = self.conflict(index, part, warp, lane, false, clocks);
@@ -127,7 +164,7 @@ impl Shadow {
             let cell = &mut self.cells[index];
             cell.in_flight &= !part;
             cell.ready |= part;
-            cell.written = part;
+            (cell.written, cell.atomic) = (part, false);
             cell.writer = Stamp { tick: clocks.now(warp), warp: warp as u16, lane: lane as u16 };
         }
     }

@@ -269,10 +269,8 @@ impl<'a> Operands<'a> {
         let base = match base {
             Operand::Name(name) => match self.builder.symbol(name) {
                 Some(Symbol::Reg32 { register, bits: 32 }) => Base::Bits32(register),
-                Some(Symbol::Shared(place) | Symbol::Local(place) | Symbol::Param(place)) => {
-                    Base::Bits32(self.builder.constant32(place))
-                }
-                _ => Base::Bits64(self.read64(base)?),
+                Some(Symbol::Reg64(_) | Symbol::Variable(_)) => Base::Bits64(self.read64(base)?),
+                _ => Base::Bits32(self.read32(base, u32::MAX)?),
             },
             _ => Base::Bits64(self.read64(base)?),
         };
@@ -308,10 +306,13 @@ impl<'a> Operands<'a> {
                 if let Some(special) = special(name)? {
                     return Ok(self.builder.special(special));
                 }
-                match self.builder.symbol(name) {
-                    Some(Symbol::Shared(place) | Symbol::Local(place) | Symbol::Param(place)) => place,
-                    _ => return self.register32(operand),
+                match self.place32(name, 0) {
+                    Some(register) => return Ok(register),
+                    None => return self.register32(operand),
                 }
+            }
+            Operand::Sum(name, offset) => {
+                return self.place32(name, *offset).ok_or_else(|| format!("`{operand}` is not an address"));
             }
             Operand::Integer(value) if i32::try_from(*value).is_ok() || u32::try_from(*value).is_ok() => {
                 *value as u32 & cut
@@ -326,11 +327,13 @@ impl<'a> Operands<'a> {
 
     fn read64(&mut self, operand: &Operand<'_>) -> Result<Reg64, String> {
         let value = match operand {
-            Operand::Name(name) => match self.builder.symbol(name) {
-                Some(Symbol::Shared(place) | Symbol::Local(place) | Symbol::Param(place)) => u64::from(place),
-                Some(Symbol::Variable(variable)) => return Ok(self.builder.variable(variable)),
-                _ => return self.register64(operand),
+            Operand::Name(name) => match self.place64(name, 0) {
+                Some(register) => return Ok(register),
+                None => return self.register64(operand),
             },
+            Operand::Sum(name, offset) => {
+                return self.place64(name, *offset).ok_or_else(|| format!("`{operand}` is not an address"));
+            }
             Operand::Integer(value) => *value as u64,
             Operand::Single(bits) => f64::from(f32::from_bits(*bits)).to_bits(),
             Operand::Double(bits) => *bits,
@@ -338,6 +341,29 @@ impl<'a> Operands<'a> {
             other => return Err(format!("`{other}` is not a 64-bit source")),
         };
         Ok(self.builder.constant64(value))
+    }
+
+    /// The place of a variable or parameter in its space.
+    fn place32(&mut self, name: &str, offset: i64) -> Option<Reg32> {
+        match self.builder.symbol(name)? {
+            Symbol::Shared(place) | Symbol::Local(place) | Symbol::Param(place) => {
+                Some(self.builder.constant32(place.wrapping_add(offset as u32)))
+            }
+            Symbol::DynamicShared(align) => Some(self.builder.dynamic_shared32(align, offset as u32)),
+            _ => None,
+        }
+    }
+
+    /// The same of 64 bits, and the address of a module's variable.
+    fn place64(&mut self, name: &str, offset: i64) -> Option<Reg64> {
+        match self.builder.symbol(name)? {
+            Symbol::Shared(place) | Symbol::Local(place) | Symbol::Param(place) => {
+                Some(self.builder.constant64(u64::from(place).wrapping_add_signed(offset)))
+            }
+            Symbol::DynamicShared(align) => Some(self.builder.dynamic_shared64(align, offset as u64)),
+            Symbol::Variable(variable) => Some(self.builder.variable(variable, offset)),
+            _ => None,
+        }
     }
 
     fn register32(&mut self, operand: &Operand<'_>) -> Result<Reg32, String> {

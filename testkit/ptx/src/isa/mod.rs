@@ -7,10 +7,10 @@ pub mod decode;
 pub mod table;
 pub mod types;
 
+use crate::machine::Mask;
 use crate::machine::block::Block;
 use crate::machine::registers::Pred;
 use crate::machine::warp::Warp;
-use crate::machine::Mask;
 
 /// A decoded instruction.
 pub struct Instruction {
@@ -94,7 +94,8 @@ pub struct At {
 }
 
 /// Kinds of instructions, as counters show them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Class {
     /// Integer arithmetic, logic, moves, conversions between integers.
     Integer,

@@ -1,8 +1,12 @@
 //! Runs kernels: a grid's blocks on threads, a block's warps in turns, a warp's lanes at once.
 
+pub mod async_copies;
 pub mod barrier;
 pub mod block;
+pub mod bulk_copies;
 pub mod grid;
+pub mod mbarriers;
+pub mod products;
 pub mod registers;
 pub mod warp;
 

@@ -20,6 +20,10 @@ pub struct Warp {
     pub registers: Registers,
     /// Its copies from global to shared memory that are on their way.
     pub copies: super::async_copies::AsyncCopies,
+    /// Its bulk copies from shared to global memory that are on their way.
+    pub stores: super::bulk_copies::BulkStores,
+    /// Its wgmma products that are on their way.
+    pub products: super::products::Products,
     /// Local memory, lane after lane.
     pub local: Vec<u8>,
     groups: Vec<Group>,
@@ -40,7 +44,10 @@ enum Wait {
     /// Other lanes of the warp at the same instruction.
     Lanes,
     /// The end of a barrier's phase; `pc` is still at the barrier.
-    Barrier { id: u32, generation: u32 },
+    Barrier {
+        id: u32,
+        generation: u32,
+    },
 }
 
 /// How a turn of a warp ended.
@@ -67,6 +74,8 @@ impl Warp {
             live,
             registers,
             copies: super::async_copies::AsyncCopies::default(),
+            stores: super::bulk_copies::BulkStores::default(),
+            products: super::products::Products::default(),
             local: vec![0xff; kernel.local_bytes as usize * WARP],
             groups: vec![Group { pc: 0, lanes: live, wait: Wait::Nothing }],
         }
@@ -93,9 +102,7 @@ impl Warp {
     /// Takes the lowest group that can run out of the list, with all groups at the same instruction.
     fn next_group(&mut self, block: &Block<'_>, last_resort: bool) -> Option<Group> {
         self.pass_barriers(block);
-        let runs = |group: &Group| {
-            group.wait == Wait::Nothing || (last_resort && group.wait == Wait::Lanes)
-        };
+        let runs = |group: &Group| group.wait == Wait::Nothing || (last_resort && group.wait == Wait::Lanes);
         let pc = self.groups.iter().filter(|group| runs(group)).map(|group| group.pc).min()?;
         let mut all = 0;
         self.groups.retain(|group| {
@@ -122,7 +129,8 @@ impl Warp {
         let kernel = block.kernel;
         let Group { mut pc, lanes: active, .. } = group;
         // where another group stands, this one stops and takes it in
-        let meets = self.groups.iter().map(|group| group.pc).filter(|&other| other > pc).min().unwrap_or(u32::MAX);
+        let meets =
+            self.groups.iter().map(|group| group.pc).filter(|&other| other > pc).min().unwrap_or(u32::MAX);
         loop {
             *left = left.saturating_sub(1);
             let instruction = &kernel.code[pc as usize];
@@ -225,7 +233,8 @@ impl Warp {
             (Some(count), same)
         });
         if !(same && same_count) {
-            block.finding(Check::NotUniform, at, self.id, mask, || "the lanes name different barriers".into());
+            block
+                .finding(Check::NotUniform, at, self.id, mask, || "the lanes name different barriers".into());
         }
         let trues = barrier.trues(self, mask);
         block.progress += 1;

@@ -3,9 +3,11 @@
 
 pub mod access;
 pub mod global;
+pub mod matrix_descriptor;
 pub mod shared;
 pub mod swizzle;
 pub mod tensor_map;
+pub mod view;
 
 use crate::isa::types::Space;
 use crate::machine::{Lanes64, Mask};

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use super::declaration::Declaration;
+use super::module::Parameter;
 use crate::isa::types::Type;
 use crate::machine::registers::{Layout, Pred, Reg32, Reg64, Special};
 
@@ -23,6 +25,8 @@ pub enum Symbol {
     Pred(Pred),
     /// A shared variable: its offset in the block's shared memory.
     Shared(u32),
+    /// `.extern .shared`: starts behind all shared variables, aligned to so many bytes.
+    DynamicShared(u32),
     /// A local variable: its offset in the thread's local memory.
     Local(u32),
     /// A parameter of the kernel: its offset.
@@ -31,13 +35,48 @@ pub enum Symbol {
     Variable(u32),
 }
 
+/// A name that the module declares around its kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outer {
+    /// A shared variable; kernels that name it allocate it.
+    Shared {
+        /// Its bytes.
+        bytes: u32,
+        /// Its alignment in bytes.
+        align: u32,
+    },
+    /// `.extern .shared`.
+    DynamicShared {
+        /// Its alignment in bytes.
+        align: u32,
+    },
+    /// A `.global` or `.const` variable: its index.
+    Variable(u32),
+}
+
+impl Outer {
+    pub(super) fn shared(declaration: &Declaration<'_>) -> Self {
+        if declaration.open {
+            Self::DynamicShared { align: declaration.align }
+        } else {
+            // What exceeds 32 bits exceeds every launch, too.
+            Self::Shared {
+                bytes: u32::try_from(declaration.bytes).unwrap_or(u32::MAX),
+                align: declaration.align,
+            }
+        }
+    }
+}
+
 /// A 64-bit constant that is known when the module's variables have addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Relocation {
-    /// The register that holds the address.
-    pub register: Reg64,
+    /// Index into the layout's 64-bit constants.
+    pub constant: u32,
     /// Index of the variable.
     pub variable: u32,
+    /// Bytes added to its address.
+    pub offset: i64,
 }
 
 /// A branch target that is looked up when the whole body is read.
@@ -65,7 +104,13 @@ pub struct Builder {
     constants64: HashMap<u64, Reg64>,
     constant_predicates: [Option<Pred>; 2],
     specials: HashMap<Special, Reg32>,
-    variables: HashMap<u32, Reg64>,
+    variables: HashMap<(u32, i64), Reg64>,
+    outer: HashMap<String, Outer>,
+    shared_bytes: u32,
+    shared_align: u32,
+    /// Indices of constants that grow by the start of dynamic shared memory when it is known.
+    dynamic32: Vec<usize>,
+    dynamic64: Vec<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -77,9 +122,15 @@ struct Scope {
 }
 
 impl Builder {
-    /// With one scope, which knows `symbols`.
-    pub fn new(symbols: HashMap<String, Symbol>) -> Self {
-        Self { scopes: vec![Scope { symbols, ..Scope::default() }], ..Self::default() }
+    /// With the names of a kernel's parameters and of the module around it.
+    pub fn new(parameters: &[Parameter], outer: &HashMap<&str, Outer>) -> Self {
+        let symbols = parameters.iter().map(|it| (it.name.clone(), Symbol::Param(it.offset))).collect();
+        Self {
+            scopes: vec![Scope { symbols, ..Scope::default() }],
+            outer: outer.iter().map(|(name, outer)| ((*name).to_owned(), *outer)).collect(),
+            shared_align: 1,
+            ..Self::default()
+        }
     }
 
     /// Opens a scope: `{`.
@@ -127,10 +178,59 @@ impl Builder {
                 return Some(symbol);
             }
             if scope == 0 {
-                return None;
+                return self.outer_symbol(name);
             }
             scope = self.scopes[scope].parent;
         }
+    }
+
+    fn outer_symbol(&mut self, name: &str) -> Option<Symbol> {
+        let symbol = match *self.outer.get(name)? {
+            Outer::Shared { bytes, align } => Symbol::Shared(self.allocate_shared(bytes, align)),
+            Outer::DynamicShared { align } => Symbol::DynamicShared(align),
+            Outer::Variable(index) => Symbol::Variable(index),
+        };
+        self.scopes[0].symbols.insert(name.to_owned(), symbol);
+        Some(symbol)
+    }
+
+    /// Makes room in shared memory; the result is its offset.
+    pub fn allocate_shared(&mut self, bytes: u32, align: u32) -> u32 {
+        let place = self.shared_bytes.next_multiple_of(align);
+        self.shared_bytes = place.saturating_add(bytes);
+        place
+    }
+
+    /// The register that holds the start of dynamic shared memory plus `offset`.
+    pub fn dynamic_shared32(&mut self, align: u32, offset: u32) -> Reg32 {
+        self.shared_align = self.shared_align.max(align);
+        let register = self.register32();
+        self.dynamic32.push(self.layout.constants32.len());
+        self.layout.constants32.push((register, offset));
+        register
+    }
+
+    /// As [`Builder::dynamic_shared32`], of 64 bits.
+    pub fn dynamic_shared64(&mut self, align: u32, offset: u64) -> Reg64 {
+        self.shared_align = self.shared_align.max(align);
+        let register = self.register64();
+        self.dynamic64.push(self.layout.constants64.len());
+        self.layout.constants64.push((register, offset));
+        register
+    }
+
+    /// Fixes where dynamic shared memory starts: behind the static bytes, which are returned.
+    pub fn finish_shared(&mut self) -> u32 {
+        let start = self.shared_bytes.next_multiple_of(self.shared_align);
+        for &index in &self.dynamic32 {
+            let (_, value) = &mut self.layout.constants32[index];
+            *value = value.wrapping_add(start);
+        }
+        for &index in &self.dynamic64 {
+            let (_, value) = &mut self.layout.constants64[index];
+            *value = value.wrapping_add(u64::from(start));
+        }
+        start
     }
 
     /// A new register of a type.
@@ -205,14 +305,16 @@ impl Builder {
         register
     }
 
-    /// The register that holds the address of a module's variable.
-    pub fn variable(&mut self, variable: u32) -> Reg64 {
-        if let Some(&register) = self.variables.get(&variable) {
+    /// The register that holds the address of a module's variable plus `offset`.
+    pub fn variable(&mut self, variable: u32, offset: i64) -> Reg64 {
+        if let Some(&register) = self.variables.get(&(variable, offset)) {
             return register;
         }
         let register = self.register64();
-        self.variables.insert(variable, register);
-        self.relocations.push(Relocation { register, variable });
+        self.variables.insert((variable, offset), register);
+        let constant = self.layout.constants64.len() as u32;
+        self.layout.constants64.push((register, 0));
+        self.relocations.push(Relocation { constant, variable, offset });
         register
     }
 
