@@ -2,7 +2,8 @@
 //!
 //! Blocks run in any order and on several threads, so a conflict is looked for when all are done: for each
 //! word the first and last block that wrote it and that read it, in the order of blocks. So the findings do
-//! not depend on who ran when. Atomic accesses conflict with nothing here.
+//! not depend on who ran when. Where atomics order blocks, these run one by one, and a conflict is looked for at
+//! each access ([`Touches::unordered`]). Atomic accesses conflict with nothing here.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -103,6 +104,23 @@ impl Touches {
             let word = &chunk[word % CHUNK];
             if writes { word.writers.add(touch) } else { word.readers.add(touch) }
         }
+    }
+
+    /// A block that touched these bytes before, where one of the two writes, and that `knows` does not order.
+    pub fn unordered(
+        &self,
+        allocation: usize,
+        offset: usize,
+        bytes: u32,
+        writes: bool,
+        knows: impl Fn(u64) -> bool,
+    ) -> Option<u64> {
+        let words = offset / 4..(offset + bytes as usize).div_ceil(4);
+        let touched =
+            words.filter_map(|word| Some(&self.chunks[allocation][word / CHUNK].get()?[word % CHUNK]));
+        let ranges = touched.flat_map(|word| [Some(&word.writers), writes.then_some(&word.readers)]);
+        let ends = ranges.flatten().filter_map(Range::get).flat_map(|(first, last)| [first, last]);
+        ends.map(Touch::block).find(|&block| !knows(block))
     }
 
     /// Adds the conflicts to the findings, for each instruction that wrote first.

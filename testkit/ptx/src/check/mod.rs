@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod global;
+pub mod order;
 pub mod shared;
 
 use std::collections::BTreeMap;

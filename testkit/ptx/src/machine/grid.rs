@@ -74,7 +74,7 @@ pub struct Report {
 /// Runs a kernel to its end.
 pub fn launch(module: &Module, launch: &Launch<'_>, memory: &Memory, options: &Options) -> Report {
     let kernel = launch.kernel;
-    let view = View::new(memory);
+    let view = View::new(memory, kernel.ordered());
     let mut findings = Findings::default();
     let mut counters = Counters::new(kernel.code.len(), view.len());
     if let Some(message) = launch.refusal() {

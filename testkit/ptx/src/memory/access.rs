@@ -224,6 +224,9 @@ impl Execution<'_, '_> {
         let (number, pc, warp) = (self.block.number, self.at.pc, self.warp.id);
         let view = self.block.global;
         let allocation = view.get(index);
+        if view.order.is_some() {
+            self.order_blocks(index, addresses, bytes, mask, access);
+        }
         if access != Access::Atomic {
             for lane in lanes(mask) {
                 let offset = (addresses[lane] - allocation.start) as usize;
@@ -240,6 +243,29 @@ impl Execution<'_, '_> {
                 let near = view.describe(address);
                 self.finding(Check::Uninitialised, unready, || {
                     format!("{bytes} bytes at {address:#x}, {near}: nothing ever wrote all of them")
+                });
+            }
+        }
+    }
+
+    /// Blocks run one by one, and atomics order them.
+    fn order_blocks(&mut self, index: usize, addresses: &Lanes64, bytes: u32, mask: Mask, access: Access) {
+        let (view, number) = (self.block.global, self.block.number);
+        let Some(order) = &view.order else { return };
+        let mut order = order.lock().expect("blocks run one by one");
+        for lane in lanes(mask) {
+            if access == Access::Atomic {
+                order.atomic(number, addresses[lane]);
+                continue;
+            }
+            let offset = (addresses[lane] - view.get(index).start) as usize;
+            let writes = access != Access::Read;
+            let other =
+                view.touches.unordered(index, offset, bytes, writes, |other| order.knows(number, other));
+            if let Some(other) = other {
+                let place = view.describe(addresses[lane]);
+                self.finding(Check::GlobalRace, 1 << lane, || {
+                    format!("{bytes} bytes, {place}: block number {other} touched them, and nothing orders the two")
                 });
             }
         }

@@ -1,23 +1,26 @@
 //! Global memory as one launch sees it: its allocations at the start, and who touches them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::global::{Allocation, Memory};
 use crate::check::global::Touches;
+use crate::check::order::Order;
 
 /// The allocations of a launch.
 pub struct View {
     allocations: Vec<Arc<Allocation>>,
     /// Who touched what.
     pub touches: Touches,
+    /// How atomics order its blocks, where they run one by one.
+    pub order: Option<Mutex<Order>>,
 }
 
 impl View {
-    /// What is allocated now.
-    pub fn new(memory: &Memory) -> Self {
+    /// What is allocated now. `ordered`: blocks run one by one.
+    pub fn new(memory: &Memory, ordered: bool) -> Self {
         let allocations = memory.snapshot();
         let touches = Touches::new(allocations.iter().map(AsRef::as_ref));
-        Self { allocations, touches }
+        Self { allocations, touches, order: ordered.then(Mutex::default) }
     }
 
     /// How many there are.

@@ -99,7 +99,7 @@ impl Module {
     /// Needed once, before the first launch, where `variables` is not empty.
     pub fn place(&mut self, memory: &Memory) -> Result<(), String> {
         for variable in &mut self.variables {
-            let address = memory.allocate(variable.bytes, &variable.name);
+            let address = memory.allocate(variable.bytes as usize, &variable.name);
             let mut bytes = variable.initial.clone();
             bytes.resize(variable.bytes as usize, 0);
             memory
