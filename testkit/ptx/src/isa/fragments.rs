@@ -18,7 +18,7 @@
 use half::f16;
 
 use crate::machine::registers::{Reg32, Registers};
-use crate::machine::{Lanes32, Mask, WARP};
+use crate::machine::{Lanes32, Mask};
 
 /// Rows of a warp's tile.
 pub const ROWS: usize = 16;
@@ -28,7 +28,7 @@ pub const COLUMNS: usize = 8;
 pub type Tile = [[f32; COLUMNS]; ROWS];
 
 /// Elements as they are packed into 32-bit registers.
-pub trait Packed {
+pub trait Packed: 'static {
     /// Elements of one register.
     const COUNT: usize;
     /// One of them, widened without rounding.
@@ -209,7 +209,175 @@ pub fn multiply_add<const K: usize>(a: &[[f32; K]; ROWS], b: &[[f32; COLUMNS]; K
     }
 }
 
-/// Whether a warp is whole: matrices are undefined with lanes missing.
-pub const WHOLE: Mask = !0;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::registers::Layout;
 
-const _: () = assert!(WARP == 32);
+    /// Element `i` of a lane's fragment lies at (row, column): the formulas of the ISA's tables, with
+    /// `g = lane / 4` (groupID) and `t = lane % 4` (threadID_in_group).
+    type Table = fn(i: usize, g: usize, t: usize) -> (usize, usize);
+
+    fn a_16bit_k16(i: usize, g: usize, t: usize) -> (usize, usize) {
+        let row = if matches!(i, 0..2 | 4..6) { g } else { g + 8 };
+        (row, t * 2 + (i & 1) + if i >= 4 { 8 } else { 0 })
+    }
+
+    fn a_16bit_k8(i: usize, g: usize, t: usize) -> (usize, usize) {
+        (if i < 2 { g } else { g + 8 }, t * 2 + (i & 1))
+    }
+
+    fn a_tf32(i: usize, g: usize, t: usize) -> (usize, usize) {
+        (if i == 0 || i == 2 { g } else { g + 8 }, if i < 2 { t } else { t + 4 })
+    }
+
+    fn a_8bit_k32(i: usize, g: usize, t: usize) -> (usize, usize) {
+        let row = if matches!(i, 0..4 | 8..12) { g } else { g + 8 };
+        (row, t * 4 + (i & 3) + if i >= 8 { 16 } else { 0 })
+    }
+
+    fn b_16bit(i: usize, g: usize, t: usize) -> (usize, usize) {
+        (t * 2 + (i & 1) + if i >= 2 { 8 } else { 0 }, g)
+    }
+
+    fn b_tf32(i: usize, g: usize, t: usize) -> (usize, usize) {
+        (if i == 0 { t } else { t + 4 }, g)
+    }
+
+    fn b_8bit(i: usize, g: usize, t: usize) -> (usize, usize) {
+        (t * 4 + (i & 3) + if i >= 4 { 16 } else { 0 }, g)
+    }
+
+    /// Registers whose element `i` is `value(row, column)`, encoded by `encode` into `32 / width` bits.
+    fn filled(
+        count: usize,
+        width: usize,
+        table: Table,
+        value: impl Fn(usize, usize) -> u32,
+    ) -> (Registers, Vec<Reg32>) {
+        let layout = Layout { count32: count as u32, ..Layout::default() };
+        let mut registers = Registers::new(&layout);
+        let list: Vec<_> = (0..count as u32).map(Reg32).collect();
+        for (q, &register) in list.iter().enumerate() {
+            let word = |lane: usize| {
+                (0..32 / width).fold(0, |word, part| {
+                    let (row, column) = table(q * (32 / width) + part, lane / 4, lane % 4);
+                    word | value(row, column) << (part * width)
+                })
+            };
+            registers.set32(register, &std::array::from_fn(word), !0);
+        }
+        (registers, list)
+    }
+
+    fn number(row: usize, column: usize) -> u32 {
+        ((row * 37 + column * 5) % 128) as u32
+    }
+
+    fn check<P: Packed, const K: usize>(
+        a: (usize, Table),
+        b: (usize, Table),
+        width: usize,
+        encode: fn(u32) -> u32,
+    ) {
+        let value = |row, column| encode(number(row, column));
+        let (registers, list) = filled(a.0, width, a.1, value);
+        let gathered: [[f32; K]; ROWS] = gather_a::<P, K>(&registers, &list);
+        for (row, values) in gathered.iter().enumerate() {
+            for (column, &found) in values.iter().enumerate() {
+                assert_eq!(found, number(row, column) as f32, "a, row {row}, column {column}, K {K}");
+            }
+        }
+        let (registers, list) = filled(b.0, width, b.1, value);
+        let gathered: [[f32; COLUMNS]; K] = gather_b::<P, K>(&registers, &list);
+        for (k, values) in gathered.iter().enumerate() {
+            for (column, &found) in values.iter().enumerate() {
+                assert_eq!(found, number(k, column) as f32, "b, k {k}, column {column}, K {K}");
+            }
+        }
+    }
+
+    #[test]
+    fn fragments_lie_as_in_the_tables() {
+        let bf16: fn(u32) -> u32 = |v| (v as f32).to_bits() >> 16;
+        let f16: fn(u32) -> u32 = |v| u32::from(half::f16::from_f32(v as f32).to_bits());
+        check::<Bf16, 16>((4, a_16bit_k16), (2, b_16bit), 16, bf16);
+        check::<Bf16, 8>((2, a_16bit_k8), (1, b_16bit), 16, bf16);
+        check::<F16, 16>((4, a_16bit_k16), (2, b_16bit), 16, f16);
+        check::<F16, 8>((2, a_16bit_k8), (1, b_16bit), 16, f16);
+        check::<Tf32, 8>((4, a_tf32), (2, b_tf32), 32, |v| (v as f32).to_bits() | 0x1fff);
+        check::<Tf32, 4>((2, a_tf32), (1, b_tf32), 32, |v| (v as f32).to_bits());
+        check::<S8, 32>((4, a_8bit_k32), (2, b_8bit), 8, |v| v);
+        check::<U8, 32>((4, a_8bit_k32), (2, b_8bit), 8, |v| v);
+        check::<S8, 16>(
+            (2, |i, g, t| (if i < 4 { g } else { g + 8 }, t * 4 + (i & 3))),
+            (1, b_8bit),
+            8,
+            |v| v,
+        );
+    }
+
+    #[test]
+    fn accumulators_come_back_where_they_were() {
+        let table: Table = |i, g, t| (if i < 2 { g } else { g + 8 }, t * 2 + (i & 1));
+        let (mut registers, list) =
+            filled(4, 32, table, |row, column| (number(row, column) as f32).to_bits());
+        let tile = gather_c(&registers, &list, f32::from_bits);
+        assert!(
+            (0..ROWS).all(|row| (0..COLUMNS).all(|column| tile[row][column] == number(row, column) as f32))
+        );
+        let before: Vec<_> = list.iter().map(|&register| *registers.get32(register)).collect();
+        list.iter().for_each(|&register| registers.set32(register, &[0; 32], !0));
+        scatter_c(&mut registers, &list, &tile, !0);
+        assert!(list.iter().zip(&before).all(|(&register, before)| registers.get32(register) == before));
+
+        let encode = |row, column| u32::from(half::f16::from_f32(number(row, column) as f32).to_bits());
+        let (mut registers, list) = filled(2, 16, table, encode);
+        let tile = gather_c_f16(&registers, &list);
+        assert!(
+            (0..ROWS).all(|row| (0..COLUMNS).all(|column| tile[row][column] == number(row, column) as f32))
+        );
+        let before: Vec<_> = list.iter().map(|&register| *registers.get32(register)).collect();
+        scatter_c_f16(&mut registers, &list, &tile, !0);
+        assert!(list.iter().zip(&before).all(|(&register, before)| registers.get32(register) == before));
+    }
+
+    #[test]
+    fn every_f16_and_bf16_widens_exactly() {
+        for bits in 0..=u16::MAX {
+            let (f16, bf16) = (half::f16::from_bits(bits).to_f32(), half::bf16::from_bits(bits).to_f32());
+            assert!(
+                widen_f16(bits).to_bits() == f16.to_bits() || (widen_f16(bits).is_nan() && f16.is_nan()),
+                "{bits:#x}"
+            );
+            assert!(widen_bf16(bits).to_bits() == bf16.to_bits() || bf16.is_nan(), "{bits:#x}");
+        }
+    }
+
+    #[test]
+    fn sums_stay_inside_their_bound() {
+        let mut state = 1_u32;
+        let mut random = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            f32::from_bits(((state >> 8) as f32 / 8_388_608.0 - 1.0).to_bits() & !0xffff)
+        };
+        let a: [[f32; 16]; ROWS] = std::array::from_fn(|_| std::array::from_fn(|_| random()));
+        let b: [[f32; COLUMNS]; 16] = std::array::from_fn(|_| std::array::from_fn(|_| random()));
+        let c: Tile = std::array::from_fn(|_| std::array::from_fn(|_| random()));
+        let mut sums = c;
+        multiply_add(&a, &b, &mut sums);
+        for row in 0..ROWS {
+            for column in 0..COLUMNS {
+                let terms = (0..16).map(|k| f64::from(a[row][k]) * f64::from(b[k][column]));
+                let (exact, size) = terms.fold(
+                    (f64::from(c[row][column]), f64::from(c[row][column]).abs()),
+                    |(sum, size), term| (sum + term, size + term.abs()),
+                );
+                // 16 additions, each rounded to f32
+                let bound = 16.0 * f64::from(f32::EPSILON / 2.0) * size * 1.001;
+                let error = (f64::from(sums[row][column]) - exact).abs();
+                assert!(error <= bound, "row {row}, column {column}: {error} > {bound}");
+            }
+        }
+    }
+}

@@ -3,9 +3,17 @@
 //! A decoder turns a mnemonic and its operands into a [`Step`]. Most steps are closures over registers
 //! that work on the 32 lanes at once; the rest steer the warp. [`table::DECODERS`] lists all of them.
 
+pub mod async_copy;
+pub mod bulk;
 pub mod decode;
+pub mod fence;
+pub mod fragments;
+pub mod matrix;
+pub mod mbarrier;
+pub mod mma;
 pub mod table;
 pub mod types;
+pub mod wgmma;
 
 use crate::machine::Mask;
 use crate::machine::block::Block;

@@ -3,7 +3,14 @@
 use super::decode::Decoder;
 
 /// Bases and decoders. A base that is not listed is refused by name.
-pub const DECODERS: &[(&str, Decoder)] = &[];
+pub const DECODERS: &[(&str, Decoder)] = &[
+    ("cp", super::async_copy::decode),
+    ("ldmatrix", super::matrix::decode_load),
+    ("mbarrier", super::mbarrier::decode),
+    ("mma", super::mma::decode),
+    ("stmatrix", super::matrix::decode_store),
+    ("wgmma", super::wgmma::decode),
+];
 
 /// The decoder of a base.
 pub fn decoder(base: &str) -> Option<Decoder> {

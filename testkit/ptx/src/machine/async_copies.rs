@@ -52,6 +52,16 @@ impl Copies {
         Self(taken)
     }
 
+    /// The instructions that started them, with the lanes.
+    pub fn places(&self) -> impl Iterator<Item = (At, Mask)> {
+        self.0.iter().map(|copy| (copy.at, copy.lanes))
+    }
+
+    /// Lanes with a copy.
+    pub fn lanes(&self) -> Mask {
+        self.0.iter().fold(0, |mask, copy| mask | copy.lanes)
+    }
+
     /// Writes the bytes into shared memory, in the name of the lanes that started them.
     pub fn land(self, warp: u32, block: &mut Block<'_>) {
         for copy in self.0 {
@@ -121,13 +131,9 @@ pub fn wait(warp: &mut Warp, block: &mut Block<'_>, mask: Mask, keep: u32) {
 
 /// A warp's end: copies that nothing waited for are a finding.
 pub fn finish(warp: &mut Warp, block: &mut Block<'_>) {
-    let id = warp.id;
-    let mut forgotten = |copies: &Copies, block: &mut Block<'_>| {
-        for copy in &copies.0 {
-            block.finding(Check::AsyncUse, copy.at, id, copy.lanes, || {
-                format!("{} bytes are copied and never waited for", copy.bytes)
-            });
-        }
-    };
-    forgotten(&warp.copies.copies, block);
+    for (at, lanes) in warp.copies.copies.places() {
+        block.finding(Check::AsyncUse, at, warp.id, lanes, || {
+            "nothing waits until this copy has landed".into()
+        });
+    }
 }

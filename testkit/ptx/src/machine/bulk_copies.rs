@@ -130,7 +130,14 @@ pub struct Store {
 
 impl Store {
     /// A store whose source is inside shared memory.
-    pub fn new(at: At, lane: u32, source: u32, target: Place, add: Option<Element>, block: &Block<'_>) -> Self {
+    pub fn new(
+        at: At,
+        lane: u32,
+        source: u32,
+        target: Place,
+        add: Option<Element>,
+        block: &Block<'_>,
+    ) -> Self {
         let bytes = gather(source, &target, block);
         Self { at, lane, source, target, add, bytes, read: false, group: 0 }
     }
@@ -187,7 +194,8 @@ fn add(element: Element, address: u64, bytes: &[u8], block: &mut Block<'_>) {
                 (f32::from_bits(word) + addend).to_bits()
             }
             Element::F16 | Element::Bf16 => {
-                let (old, addend) = ((word >> shift) as u16, u16::from_le_bytes(value.try_into().expect("two")));
+                let (old, addend) =
+                    ((word >> shift) as u16, u16::from_le_bytes(value.try_into().expect("two")));
                 let sum = if element == Element::F16 {
                     f16::from_f32(f16::from_bits(old).to_f32() + f16::from_bits(addend).to_f32()).to_bits()
                 } else {

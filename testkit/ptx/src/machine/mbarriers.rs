@@ -12,9 +12,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::Mask;
 use super::async_copies::Copies;
+use super::block::Block;
 use super::bulk_copies::Load;
+use crate::check::Check;
 use crate::check::clock::{Clock, Stamp};
 
 /// The largest count of arrivals, and the largest tx-count either way.
@@ -116,11 +117,19 @@ impl Mbarrier {
         Ok(())
     }
 
+    /// A copy's bytes are there; who sees the end of the phase sees what `clock` releases.
+    pub fn complete(&mut self, bytes: u32, clock: &Clock) -> Result<(), String> {
+        self.gathering.join(clock);
+        self.transact(-i64::from(bytes))
+    }
+
     /// `count` arrivals that release `clock`. `drop`: later phases expect as many fewer.
     pub fn arrive(&mut self, count: u32, clock: &Clock, drop: bool) -> Result<(), String> {
         if count > self.pending {
             let Self { expected, pending, phase, .. } = *self;
-            return Err(format!("{count} arrivals in phase {phase}, which waits for {pending} of {expected}"));
+            return Err(format!(
+                "{count} arrivals in phase {phase}, which waits for {pending} of {expected}"
+            ));
         }
         self.pending -= count;
         if drop {
@@ -175,7 +184,8 @@ impl Mbarrier {
     /// What the phase waits for, in words.
     pub fn describe(&self) -> String {
         let Self { expected, pending, tx, phase, .. } = self;
-        let (arrivals, bytes) = self.coming.iter().map(Coming::brings).fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
+        let (arrivals, bytes) =
+            self.coming.iter().map(Coming::brings).fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
         format!(
             "phase {phase} waits for {pending} of {expected} arrivals and {tx} bytes; \
              copies on their way bring {arrivals} arrivals and {bytes} bytes"
@@ -195,8 +205,8 @@ impl Mbarrier {
 #[derive(Debug, Default)]
 pub struct Mbarriers {
     barriers: BTreeMap<u32, Mbarrier>,
-    /// The last test of a phase failed.
-    waited_for: bool,
+    /// The barrier whose last test failed, since any passed.
+    waited_for: Option<u32>,
 }
 
 impl Mbarriers {
@@ -220,14 +230,39 @@ impl Mbarriers {
         self.barriers.iter_mut().map(|(&address, barrier)| (address, barrier))
     }
 
-    /// Notes how a test ended.
-    pub fn tested(&mut self, lanes: Mask, passed: Mask) {
-        self.waited_for = lanes & !passed != 0;
+    /// Notes how a test ended: the barrier that it failed at.
+    pub fn tested(&mut self, failed: Option<u32>) {
+        self.waited_for = failed;
     }
 
     /// Whether somebody asks for the end of a phase in vain.
     pub fn waited_for(&self) -> bool {
-        self.waited_for
+        self.waited_for.is_some()
+    }
+
+    /// What is missing where a test failed last, in words.
+    pub fn missing(&self) -> Option<String> {
+        let address = self.waited_for?;
+        let barrier = self.barriers.get(&address)?;
+        Some(format!("the mbarrier at {address}: {}", barrier.describe()))
+    }
+}
+
+/// A block's end: copies whose arrival nothing waited for are a finding.
+pub fn finish(block: &mut Block<'_>) {
+    let forgotten: Vec<Coming> = block.mbarriers.all().flat_map(|(_, barrier)| barrier.take_all()).collect();
+    for coming in forgotten {
+        let copies = match coming {
+            Coming::Load(load) => vec![(load.at, load.warp, 0)],
+            Coming::Arrivals { copies, warp, .. } => {
+                copies.places().map(|(at, lanes)| (at, warp, lanes)).collect()
+            }
+        };
+        for (at, warp, lanes) in copies {
+            block.finding(Check::AsyncUse, at, warp, lanes, || {
+                "nothing waits until this copy has landed".into()
+            });
+        }
     }
 }
 

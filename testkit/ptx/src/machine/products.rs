@@ -8,8 +8,11 @@
 
 use std::collections::VecDeque;
 
+use super::block::Block;
 use super::registers::{Reg32, Registers};
+use super::warp::Warp;
 use super::{Lanes32, WARP};
+use crate::check::Check;
 use crate::isa::At;
 use crate::isa::fragments::{self, COLUMNS, ROWS, Tile};
 use crate::memory::matrix_descriptor::Matrix;
@@ -32,6 +35,8 @@ pub struct Product {
     pub left: Left,
     /// B.
     pub right: Matrix,
+    /// Columns of b and d.
+    pub columns: usize,
     /// Whether elements are bf16; else f16.
     pub bf16: bool,
     /// Whether the product is subtracted.
@@ -40,7 +45,8 @@ pub struct Product {
     pub accumulate: bool,
     /// The accumulator.
     pub tile: u32,
-    group: u32,
+    /// Its group, counted from the warp's first; [`Products::start`] sets it.
+    pub group: u32,
 }
 
 /// An accumulator in flight.
@@ -56,6 +62,17 @@ pub struct Accumulator {
     pub values: Vec<Tile>,
     /// Products that are still to come.
     waiting: u32,
+}
+
+/// What the accumulator registers of a product hold when it is issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Values.
+    Values,
+    /// The promises of an accumulator in flight, in their order.
+    Accumulator(u32),
+    /// Promises in another order, of another shape, or not only promises.
+    Mixture,
 }
 
 /// The products of one warp in the order of their issue.
@@ -76,20 +93,24 @@ const PROMISE: u32 = 0x7f80_0001;
 const PAYLOADS: u32 = 1 << 21;
 
 impl Products {
-    /// The accumulator that these registers are promised to; `Err` where some of them are promised otherwise.
-    pub fn promised(&self, targets: &[Reg32], registers: &Registers) -> Result<Option<u32>, ()> {
-        let words = |index: usize| registers.get32(targets[index])[0];
-        let Some(accumulator) = self.accumulators.iter().find(|a| a.first == words(0)) else {
-            let any = |a: &Accumulator| (0..targets.len()).any(|i| words(i).wrapping_sub(a.first) < a.registers);
-            return if self.accumulators.iter().any(any) { Err(()) } else { Ok(None) };
+    /// What these registers hold.
+    pub fn held(&self, targets: &[Reg32], registers: &Registers) -> Held {
+        let words = || targets.iter().map(|&target| registers.get32(target)[0]);
+        let Some(accumulator) = self.accumulators.iter().find(|a| words().any(|word| a.holds(word))) else {
+            return Held::Values;
         };
-        let whole = accumulator.registers as usize == targets.len()
-            && (0..targets.len()).all(|index| words(index) == accumulator.first + index as u32);
-        if whole { Ok(Some(accumulator.first)) } else { Err(()) }
+        let promises = accumulator.first..accumulator.first + accumulator.registers;
+        if words().eq(promises) { Held::Accumulator(accumulator.first) } else { Held::Mixture }
     }
 
     /// Promises an accumulator that starts with these values. Returns its name.
-    pub fn promise(&mut self, targets: &[Reg32], registers: &mut Registers, values: Vec<Tile>, half: bool) -> u32 {
+    pub fn promise(
+        &mut self,
+        targets: &[Reg32],
+        registers: &mut Registers,
+        values: Vec<Tile>,
+        half: bool,
+    ) -> u32 {
         let count = targets.len() as u32;
         if self.promised + count > PAYLOADS {
             self.promised = 0;
@@ -132,8 +153,9 @@ impl Products {
 
     /// Keeps the promises of accumulators that nothing will change any more.
     pub fn deliver(&mut self, registers: &mut Registers) {
-        let (done, waiting): (Vec<_>, _) =
-            std::mem::take(&mut self.accumulators).into_iter().partition(|accumulator| accumulator.waiting == 0);
+        let (done, waiting): (Vec<_>, _) = std::mem::take(&mut self.accumulators)
+            .into_iter()
+            .partition(|accumulator| accumulator.waiting == 0);
         self.accumulators = waiting;
         for accumulator in done {
             let results: Vec<Lanes32> =
@@ -149,11 +171,6 @@ impl Products {
                 }
             });
         }
-    }
-
-    /// Products that were never waited for.
-    pub fn forgotten(&self) -> impl Iterator<Item = At> {
-        self.queue.iter().map(|product| product.at)
     }
 }
 
@@ -187,16 +204,25 @@ impl Accumulator {
         }
         fragments::multiply_add(a, b, tile);
         if half {
-            tile.as_flattened_mut().iter_mut().for_each(|value| *value = half::f16::from_f32(*value).to_f32());
+            tile.as_flattened_mut()
+                .iter_mut()
+                .for_each(|value| *value = half::f16::from_f32(*value).to_f32());
         }
+    }
+}
+
+/// A warp's end: products that nothing waited for are a finding.
+pub fn finish(warp: &mut Warp, block: &mut Block<'_>) {
+    for product in &warp.products.queue {
+        block.finding(Check::AsyncUse, product.at, warp.id, !0, || "nothing waits for this product".into());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::swizzle::Swizzle;
     use crate::machine::registers::Layout;
+    use crate::memory::swizzle::Swizzle;
 
     fn registers(count: u32) -> Registers {
         Registers::new(&Layout { count32: count, ..Layout::default() })
@@ -209,6 +235,7 @@ mod tests {
             at: At::default(),
             left,
             right,
+            columns: 8,
             bf16: true,
             negative: false,
             accumulate: true,
@@ -232,7 +259,7 @@ mod tests {
         let moved = *registers.get32(Reg32(2));
         assert!(f32::from_bits(moved[0]).is_nan());
         registers.set32(Reg32(5), &moved, 0xff);
-        assert_eq!(products.promised(&targets, &registers), Ok(Some(tile)));
+        assert_eq!(products.held(&targets, &registers), Held::Accumulator(tile));
         assert!(products.due(1).is_none(), "the newest group may stay");
         let due = products.due(0).expect("one is due");
         products.done(due.tile);
@@ -243,7 +270,7 @@ mod tests {
         assert_eq!(read(2), expected);
         assert_eq!(read(5), expected);
         assert_eq!(registers.get32(Reg32(5))[8], 0, "the move wrote eight lanes");
-        assert_eq!(products.promised(&targets, &registers), Ok(None));
+        assert_eq!(products.held(&targets, &registers), Held::Values);
     }
 
     #[test]
@@ -259,7 +286,7 @@ mod tests {
         let first = products.due(1).expect("the older group is due");
         products.done(first.tile);
         products.deliver(&mut registers);
-        assert_eq!(products.promised(&targets, &registers), Ok(Some(tile)));
-        assert_eq!(products.promised(&targets[..2], &registers), Err(()), "another shape");
+        assert_eq!(products.held(&targets, &registers), Held::Accumulator(tile));
+        assert_eq!(products.held(&targets[..2], &registers), Held::Mixture, "another shape");
     }
 }

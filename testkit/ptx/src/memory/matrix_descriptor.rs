@@ -63,7 +63,10 @@ impl Matrix {
             (_, false) => line % 8 * width + line / 8 * self.stride + chunk * 16,
             (_, true) => {
                 let chunks = width / 16;
-                line % 8 * width + line / 8 * self.stride + chunk / chunks * self.leading + chunk % chunks * 16
+                line % 8 * width
+                    + line / 8 * self.stride
+                    + chunk / chunks * self.leading
+                    + chunk % chunks * 16
             }
         };
         self.swizzle.apply(self.start + offset)
@@ -124,10 +127,15 @@ mod tests {
 
     #[test]
     fn without_a_swizzle_cores_of_128_bytes_stand_alone() {
-        let k_major =
-            Matrix { start: 0, leading: 128, stride: 256, swizzle: Swizzle::None, mn_major: false };
-        assert_eq!([k_major.chunk(0, 1), k_major.chunk(7, 0), k_major.chunk(9, 1)], [128, 112, 256 + 16 + 128]);
+        let k_major = Matrix { start: 0, leading: 128, stride: 256, swizzle: Swizzle::None, mn_major: false };
+        assert_eq!(
+            [k_major.chunk(0, 1), k_major.chunk(7, 0), k_major.chunk(9, 1)],
+            [128, 112, 256 + 16 + 128]
+        );
         let mn_major = Matrix { mn_major: true, ..k_major };
-        assert_eq!([mn_major.chunk(0, 1), mn_major.chunk(7, 0), mn_major.chunk(9, 1)], [256, 112, 128 + 16 + 256]);
+        assert_eq!(
+            [mn_major.chunk(0, 1), mn_major.chunk(7, 0), mn_major.chunk(9, 1)],
+            [256, 112, 128 + 16 + 256]
+        );
     }
 }

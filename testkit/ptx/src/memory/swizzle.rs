@@ -25,7 +25,9 @@ pub enum Swizzle {
 impl Swizzle {
     /// The mode of a row width in bytes; 0 for none.
     pub fn from_bytes(bytes: u32) -> Option<Self> {
-        [Self::None, Self::Bytes32, Self::Bytes64, Self::Bytes128].into_iter().find(|mode| mode.bytes() == bytes)
+        [Self::None, Self::Bytes32, Self::Bytes64, Self::Bytes128]
+            .into_iter()
+            .find(|mode| mode.bytes() == bytes)
     }
 
     /// Row width in bytes; 0 for none.

@@ -140,7 +140,9 @@ impl TensorMap {
         let rank = shape.len();
         let lengths = [strides.len() + 1, tile.len(), element_strides.len()];
         if !(1..=MOST_DIMENSIONS).contains(&rank) || lengths != [rank; 3] {
-            return Err(format!("a tensor map needs 1 to 5 dimensions everywhere, has {rank} and {lengths:?}"));
+            return Err(format!(
+                "a tensor map needs 1 to 5 dimensions everywhere, has {rank} and {lengths:?}"
+            ));
         }
         if !address.is_multiple_of(16) {
             return Err(format!("the tensor's address {address:#x} is no multiple of 16"));
@@ -158,11 +160,18 @@ impl TensorMap {
             return Err(format!("a box row of {} bytes, needs a multiple of 16", self.row_bytes()));
         }
         if *swizzle != Swizzle::None && self.row_bytes() > swizzle.bytes() {
-            return Err(format!("a box row of {} bytes in a swizzle of {}", self.row_bytes(), swizzle.bytes()));
+            return Err(format!(
+                "a box row of {} bytes in a swizzle of {}",
+                self.row_bytes(),
+                swizzle.bytes()
+            ));
         }
         if *swizzle != Swizzle::None && self.row_bytes() < swizzle.bytes() {
             let row = self.row_bytes();
-            return Err(format!("a box row of {row} bytes in a swizzle of {}: not modelled", swizzle.bytes()));
+            return Err(format!(
+                "a box row of {row} bytes in a swizzle of {}: not modelled",
+                swizzle.bytes()
+            ));
         }
         if let Some(step) = element_strides.iter().find(|&&step| step != 1) {
             return Err(format!("an element stride of {step}: only 1 is modelled"));
@@ -230,11 +239,12 @@ impl TensorMap {
         let first = i64::from(start[0]);
         let last = (first + i64::from(self.tile[0])).min(self.shape[0] as i64);
         let (mut address, mut rest, mut inside) = (self.address, row, true);
-        for dimension in 1..self.rank() {
-            let index = i64::from(start[dimension]) + i64::from(rest % self.tile[dimension]);
-            rest /= self.tile[dimension];
-            inside &= (0..self.shape[dimension] as i64).contains(&index);
-            address = address.wrapping_add((index as u64).wrapping_mul(self.strides[dimension - 1]));
+        let outer = start[1..].iter().zip(&self.tile[1..]).zip(&self.shape[1..]).zip(&self.strides);
+        for (((&start, &tile), &size), &stride) in outer {
+            let index = i64::from(start) + i64::from(rest % tile);
+            rest /= tile;
+            inside &= (0..size as i64).contains(&index);
+            address = address.wrapping_add((index as u64).wrapping_mul(stride));
         }
         let from = first.max(0);
         let inside = if inside && from < last {
@@ -284,7 +294,8 @@ mod tests {
 
     #[test]
     fn every_limit_is_held() {
-        let broken: [(&str, fn(&mut TensorMap)); 11] = [
+        type Break = fn(&mut TensorMap);
+        let broken: [(&str, Break); 11] = [
             ("multiple of 16", |map| map.address += 8),
             ("1 to 5 dimensions", |map| map.shape.push(1)),
             ("0 elements", |map| map.shape[1] = 0),
