@@ -50,8 +50,10 @@ struct BlockTeam {
 
     __device__ explicit BlockTeam(float (&shared)[2][MAX_WARPS]) : of_warp(shared)
     {
-        const int w = threadIdx.x % MAX_WARPS;
-        if (threadIdx.x < 2 * MAX_WARPS && w >= blockDim.x / WARP) of_warp[threadIdx.x / MAX_WARPS][w] = 0.0f;
+        // The warps that this block has not add nothing. The first barrier orders these zeros, too.
+        const int absent = threadIdx.x % MAX_WARPS;
+        if (threadIdx.x < 2 * MAX_WARPS && absent >= blockDim.x / WARP)
+            of_warp[threadIdx.x / MAX_WARPS][absent] = 0.0f;
     }
 
     __device__ int column(int slot) const { return 8 * (warp * SLOTS * WARP + slot * WARP + lane); }
@@ -105,7 +107,7 @@ __device__ inline void load(bf16x8 (&held)[Team::SLOTS], const bf16* group_D, co
 template <class Team>
 __device__ inline void load_gain(f32x8 (&gain)[Team::SLOTS], const bf16* w_D, float offset, const Team& team, int D)
 {
-    bf16x8 w[Team::SLOTS];
+    bf16x8 w[Team::SLOTS] = {};
     load(w, w_D, team, D);
 #pragma unroll
     for (int k = 0; k < Team::SLOTS; ++k) {
@@ -123,7 +125,7 @@ __device__ inline void forward(Team team, bf16* y_ND, float* rrms_N, const bf16*
                                float offset, float eps, int N, int D)
 {
     constexpr int SLOTS = Team::SLOTS;
-    const float inverse_width = 1.0f / D;
+    const float inverse_width = __fdividef(1.0f, D);
     f32x8 gain[SLOTS];
     load_gain(gain, w_D, offset, team, D);
 
@@ -162,7 +164,7 @@ __device__ inline void backward(Team team, bf16* dx_ND, const bf16* dy_ND, const
                                 const bf16* w_D, const bf16* dresidual_ND, float offset, int N, int D)
 {
     constexpr int SLOTS = Team::SLOTS;
-    const float inverse_width = 1.0f / D;
+    const float inverse_width = __fdividef(1.0f, D);
     f32x8 gain[SLOTS];
     load_gain(gain, w_D, offset, team, D);
 
