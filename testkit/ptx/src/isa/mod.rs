@@ -3,9 +3,20 @@
 //! A decoder turns a mnemonic and its operands into a [`Step`]. Most steps are closures over registers
 //! that work on the 32 lanes at once; the rest steer the warp. [`table::DECODERS`] lists all of them.
 
+pub mod approximate;
+pub mod arithmetic;
+pub mod bits;
+pub mod compare;
 pub mod decode;
+pub mod float;
+pub mod float16;
+pub mod half;
+pub mod integer;
+pub mod rounding;
+pub mod special;
 pub mod table;
 pub mod types;
+pub mod values;
 
 use crate::machine::Mask;
 use crate::machine::block::Block;
