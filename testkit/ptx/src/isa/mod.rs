@@ -5,13 +5,20 @@
 
 pub mod approximate;
 pub mod arithmetic;
+pub mod atomic;
 pub mod bits;
 pub mod compare;
+pub mod control;
+pub mod convert;
+mod convert_packed;
 pub mod decode;
+pub mod exchange;
 pub mod float;
 pub mod float16;
 pub mod half;
 pub mod integer;
+pub mod load_store;
+pub mod moves;
 pub mod rounding;
 pub mod special;
 pub mod table;

@@ -26,7 +26,7 @@ impl Rounding {
     }
 
     /// The mode for magnitudes of numbers with a sign: whether it grows them.
-    fn grows(self, negative: bool) -> bool {
+    pub fn grows(self, negative: bool) -> bool {
         matches!((self, negative), (Self::Up, false) | (Self::Down, true))
     }
 
