@@ -3,9 +3,27 @@
 //! A decoder turns a mnemonic and its operands into a [`Step`]. Most steps are closures over registers
 //! that work on the 32 lanes at once; the rest steer the warp. [`table::DECODERS`] lists all of them.
 
+pub mod approximate;
+pub mod arithmetic;
+pub mod atomic;
+pub mod bits;
+pub mod compare;
+pub mod control;
+pub mod convert;
+mod convert_packed;
 pub mod decode;
+pub mod exchange;
+pub mod float;
+pub mod float16;
+pub mod half;
+pub mod integer;
+pub mod load_store;
+pub mod moves;
+pub mod rounding;
+pub mod special;
 pub mod table;
 pub mod types;
+pub mod values;
 
 use crate::machine::Mask;
 use crate::machine::block::Block;
