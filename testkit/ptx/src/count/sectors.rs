@@ -1,0 +1,53 @@
+//! Sectors of global memory that one warp's access touches.
+
+use super::Requests;
+use crate::machine::{Lanes64, Mask, lanes};
+
+/// Bytes of a sector.
+const SECTOR: u64 = 32;
+
+/// One request: `bytes` at the address of each lane.
+#[inline]
+pub fn count(addresses: &Lanes64, bytes: u32, mask: Mask) -> Requests {
+    let mut distinct = 0;
+    let mut last = u64::MAX;
+    let mut ascending = true;
+    for lane in lanes(mask) {
+        let (first, end) = (addresses[lane] / SECTOR, (addresses[lane] + u64::from(bytes) - 1) / SECTOR);
+        ascending &= last == u64::MAX || first >= last;
+        distinct += if last == first { end - first } else { end - first + 1 };
+        last = end;
+    }
+    if !ascending {
+        let mut all: Vec<u64> = lanes(mask)
+            .flat_map(|lane| addresses[lane] / SECTOR..=(addresses[lane] + u64::from(bytes) - 1) / SECTOR)
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        distinct = all.len() as u64;
+    }
+    let bytes = u64::from(mask.count_ones() * bytes);
+    Requests { requests: 1, sectors: distinct, ideal_sectors: bytes.div_ceil(SECTOR), bytes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sectors(address: impl Fn(u64) -> u64, bytes: u32, mask: Mask) -> (u64, u64) {
+        let counted = count(&std::array::from_fn(|lane| address(lane as u64)), bytes, mask);
+        (counted.sectors, counted.ideal_sectors)
+    }
+
+    #[test]
+    fn known_patterns() {
+        assert_eq!(sectors(|l| 4 * l, 4, !0), (4, 4), "coalesced");
+        assert_eq!(sectors(|l| 4 * l + 16, 4, !0), (5, 4), "shifted by half a sector");
+        assert_eq!(sectors(|l| 16 * l, 16, !0), (16, 16), "vectors");
+        assert_eq!(sectors(|l| 128 * l, 4, !0), (32, 4), "a column");
+        assert_eq!(sectors(|_| 64, 4, !0), (1, 4), "broadcast");
+        assert_eq!(sectors(|l| 4 * (31 - l), 4, !0), (4, 4), "backwards");
+        assert_eq!(sectors(|l| 4 * l, 4, 1), (1, 1), "one lane");
+        assert_eq!(sectors(|l| 4 * (l ^ 1), 4, !0), (4, 4), "pairs swapped");
+    }
+}
