@@ -20,7 +20,14 @@ pub(crate) fn harness(verb: &str) -> Result<Command> {
     let stand_in = stand_in()?;
     run(cargo().args(["build", "--quiet", "--package", "kernels"]))?;
     let mut command = Command::new(target().join("debug/kernels"));
-    command.arg(verb).arg("--nvrtc").arg(nvrtc).arg("--stand-in").arg(stand_in).arg("--cache").arg(scratch().join("kernels"));
+    command
+        .arg(verb)
+        .arg("--nvrtc")
+        .arg(nvrtc)
+        .arg("--stand-in")
+        .arg(stand_in)
+        .arg("--cache")
+        .arg(scratch().join("kernels"));
     Ok(command)
 }
 

@@ -147,11 +147,15 @@ pub fn faults(file: &str, measured: &BTreeMap<String, Measured>, budgets: &Budge
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sass::Instruction;
 
     fn one(resources: Resources) -> BTreeMap<String, Measured> {
         let measured = Measured {
             resources: BTreeMap::from([(80, resources)]),
-            listings: BTreeMap::from([(80, Listing { opcodes: vec!["HMMA.16816".into()], loops: vec![] })]),
+            listings: BTreeMap::from([(
+                80,
+                Listing(vec![Instruction { opcode: "HMMA.16816".into(), ..Instruction::default() }]),
+            )]),
         };
         BTreeMap::from([("f".to_owned(), measured)])
     }
@@ -173,7 +177,7 @@ mod tests {
             assert_eq!(faults("x", &one(worse), &budgets).len(), 1, "{worse:?}");
         }
         let mut without = one(within);
-        without.get_mut("f").unwrap().listings.get_mut(&80).unwrap().opcodes.clear();
+        without.get_mut("f").unwrap().listings.get_mut(&80).unwrap().0.clear();
         assert_eq!(faults("x", &without, &budgets).len(), 1);
         assert_eq!(faults("x", &BTreeMap::new(), &budgets).len(), 1); // a row too many
     }
