@@ -1,6 +1,7 @@
 //! A case: one launch or a few, on one set of inputs, compared with the truth.
 
 use preceptor::base::Result;
+use serde::{Deserialize, Serialize};
 
 use crate::bench::Bench;
 use crate::compare::Comparison;
@@ -19,15 +20,17 @@ pub struct Case {
 pub struct Outcome {
     /// One comparison for each output.
     pub comparisons: Vec<Comparison>,
-    /// The case as a measurement, if it is one.
-    pub cost: Option<Cost>,
+    /// What the counters of its launches are divided by, where the case is a measurement.
+    pub costs: Vec<Cost>,
 }
 
-/// What the launches of a case have to do at least; the counters are divided by it.
-#[derive(Clone, Copy, Debug)]
+/// The least that a launch has to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cost {
-    /// Elements of the output, or multiply-adds of a 16 x 8 x 16 product (`mma`).
-    pub units: u64,
+    /// The entry; without one, the only entry that the case launches.
+    pub entry: Option<String>,
+    /// Elements of the output. Kernels on tensor cores count by matrix products instead, and ignore it.
+    pub elements: u64,
     /// Bytes of global memory, each tensor once.
     pub bytes: u64,
 }
@@ -51,12 +54,24 @@ impl Case {
 impl Outcome {
     /// The outcome of these comparisons.
     pub fn of(comparisons: impl Into<Vec<Comparison>>) -> Self {
-        Self { comparisons: comparisons.into(), cost: None }
+        Self { comparisons: comparisons.into(), costs: Vec::new() }
     }
 
-    /// The same as a measurement: `units` elements (or mma) and `bytes` at the least.
+    /// The case measures the one entry that it launches: so many elements, and bytes at the least.
     #[must_use]
-    pub fn costing(self, units: usize, bytes: usize) -> Self {
-        Self { cost: Some(Cost { units: units as u64, bytes: bytes as u64 }), ..self }
+    pub fn costing(mut self, elements: usize, bytes: usize) -> Self {
+        self.costs.push(Cost { entry: None, elements: elements as u64, bytes: bytes as u64 });
+        self
+    }
+
+    /// The case measures this entry among others; its last launch counts.
+    #[must_use]
+    pub fn costing_of(mut self, entry: &str, elements: usize, bytes: usize) -> Self {
+        self.costs.push(Cost {
+            entry: Some(entry.to_owned()),
+            elements: elements as u64,
+            bytes: bytes as u64,
+        });
+        self
     }
 }

@@ -1,6 +1,7 @@
 //! The one rule by which a kernel's output is right.
 
 use half::bf16;
+use serde::{Deserialize, Serialize};
 
 /// An absolute error that is nothing, whatever the yardstick.
 const FLOOR: f64 = 1e-6;
@@ -9,7 +10,7 @@ const FLOOR: f64 = 1e-6;
 ///
 /// A kernel may be at most twice as wrong as the plain form that computes in f32 (or better) and rounds where
 /// the kernel's contract says that it rounds: two orders of summation may fall on two sides of a rounding.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Comparison {
     /// The output's name.
     pub what: String,
@@ -50,16 +51,11 @@ impl Comparison {
         Self::new(what, found, &plain, truth)
     }
 
-    /// An output that must be equal, bit for bit.
+    /// An output that must be equal, bit for bit; its error is the number of values that are not.
     pub fn exact(what: impl Into<String>, found: &[f32], expected: &[f32]) -> Self {
         assert_eq!(found.len(), expected.len(), "outputs of different lengths");
         let wrong = found.iter().zip(expected).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
-        Self {
-            what: what.into(),
-            error: if wrong > 0 { f64::INFINITY } else { 0.0 },
-            yardstick: 0.0,
-            non_finite: 0,
-        }
+        Self { what: what.into(), error: wrong as f64, yardstick: 0.0, non_finite: 0 }
     }
 
     /// The largest error that passes.

@@ -6,8 +6,14 @@
 //! - [`stand_in`]: where the driver is the stand-in, it reports what its checks found and what they counted.
 
 pub mod bench;
+pub mod budgets;
 pub mod case;
 pub mod cases;
 pub mod compare;
+pub mod gate;
 pub mod inputs;
+pub mod report;
+pub mod resources;
+pub mod run;
+pub mod sass;
 pub mod stand_in;
