@@ -38,7 +38,7 @@ const UNSAFE: &[&str] = &["src/device/", "src/tensor/"];
 /// The folders that know which devices there are; a second device adds to these alone.
 const DEVICES: &[&str] = &["src/device/", "src/ops/"];
 /// The names of devices.
-const DEVICE_NAMES: &[&str] = &["Cpu", "cpu"];
+const DEVICE_NAMES: &[&str] = &["Cpu", "cpu", "Cuda", "cuda"];
 
 /// The longest file, in lines, that needs no reason.
 const LONGEST: usize = 600;

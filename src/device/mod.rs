@@ -5,11 +5,13 @@
 
 pub mod buffer;
 pub mod cpu;
+pub mod cuda;
 pub mod settings;
 pub mod weight;
 
 pub use buffer::{Buffer, Part, PartMut};
 pub use cpu::Cpu;
+pub use cuda::{Gpus, gpus};
 pub use settings::Settings;
 pub use weight::Weight;
 

@@ -9,6 +9,8 @@
 //! `offset` is 0, or 1 for Gemma. Sums of squares are kept in f64. The gain is frozen: no dw.
 //! Source: Zhang & Sennrich 2019; docs/math.md#rmsnorm.
 
+pub mod cuda;
+
 use crate::device::{Buffer, Device, Weight};
 
 /// The gain of a norm and its constants.

@@ -3,6 +3,7 @@
 //! What a command fetches or makes goes under `target/xtask`, so `cargo clean` removes it.
 
 mod fuzz;
+mod kernels;
 mod process;
 mod python;
 mod test;
@@ -18,6 +19,9 @@ usage: cargo xtask COMMAND
   check                        formatting, lints, documentation; the fuzz targets must compile
   test                         fetches what tests need by pip, then check, then every test; a skip fails
   bench [NAME]                 criterion benches, all or those whose name contains NAME
+  kernels [NAME ...] [--dir DIR] [--json] [--write-budgets]
+                               compiles every CUDA kernel for every architecture, executes its cases on the
+                               stand-in driver and counts what it costs; of kernels/ or of a changed copy
   golden                       makes tests/golden again, by Transformers and PEFT
   peers                        lets PEFT, Transformers and TensorBoard read what preceptor writes
   fuzz [TARGET] [--seconds N]  fuzzes one target or each in turn, for N seconds (60)";
@@ -31,6 +35,7 @@ fn main() -> ExitCode {
         ["test"] => test::run(),
         ["bench"] => run(cargo().arg("bench")),
         ["bench", name] => run(cargo().args(["bench", "--", name])),
+        ["kernels", ref rest @ ..] => kernels::check(rest),
         ["golden"] => golden(),
         ["peers"] => peers(),
         ["fuzz", ref rest @ ..] => fuzz::run(rest),

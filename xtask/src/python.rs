@@ -8,6 +8,11 @@ use crate::process::{Result, root, run, scratch};
 
 /// The Python of an environment that holds what `xtask/requirements/NAME.txt` pins.
 pub(crate) fn environment(name: &str) -> Result<PathBuf> {
+    Ok(environment_folder(name)?.join("bin/python"))
+}
+
+/// The folder of that environment.
+pub(crate) fn environment_folder(name: &str) -> Result<PathBuf> {
     let list = requirements(name);
     let folder = scratch().join(format!("python-{name}"));
     let python = folder.join("bin/python");
@@ -17,7 +22,7 @@ pub(crate) fn environment(name: &str) -> Result<PathBuf> {
         })?;
         run(pip(&python, "install").arg("--requirement").arg(&list))
     })?;
-    Ok(python)
+    Ok(folder)
 }
 
 /// The Hugging Face directory of SmolLM2-135M-Instruct.

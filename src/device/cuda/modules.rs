@@ -1,0 +1,148 @@
+//! Kernels ready to launch: compiled on first use, kept in memory and, compiled, on disk.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::{env, fs};
+
+use cudarc::driver::sys::{CUfunction_attribute_enum as Attribute, CUresult};
+use cudarc::driver::{CudaContext, CudaFunction, CudaModule, DriverError};
+use cudarc::nvrtc::Ptx;
+
+use super::nvrtc::{Nvrtc, Target};
+use super::signature::{self, Parameter};
+use super::sources::{Source, Sources};
+use super::{Entry, failed};
+use crate::base::{Result, files, hash};
+
+/// The modules of one device.
+#[derive(Debug)]
+pub(super) struct Modules {
+    context: Arc<CudaContext>,
+    nvrtc: Nvrtc,
+    target: Target,
+    sources: Sources,
+    cache: Option<PathBuf>,
+    /// Whether the driver has refused a CUBIN for its own device, as one that runs PTX only does.
+    wants_ptx: AtomicBool,
+    files: Mutex<HashMap<&'static str, Arc<File>>>,
+    functions: Mutex<HashMap<Entry, Arc<Function>>>,
+}
+
+/// A loaded `.cu` file.
+#[derive(Debug)]
+struct File {
+    source: Source,
+    module: Arc<CudaModule>,
+}
+
+/// An entry that can be launched.
+#[derive(Debug)]
+pub(super) struct Function {
+    pub(super) handle: CudaFunction,
+    pub(super) parameters: Vec<Parameter>,
+    /// Bytes of dynamic shared memory that launches may ask for so far.
+    shared: AtomicU32,
+}
+
+impl Modules {
+    pub(super) fn new(
+        context: Arc<CudaContext>,
+        nvrtc: Nvrtc,
+        target: Target,
+        sources: Sources,
+        cache: Option<PathBuf>,
+    ) -> Self {
+        Self {
+            context,
+            nvrtc,
+            target,
+            sources,
+            cache,
+            wants_ptx: AtomicBool::new(matches!(target, Target::Ptx(_))),
+            files: Mutex::default(),
+            functions: Mutex::default(),
+        }
+    }
+
+    /// The entry, compiled and loaded if need be.
+    pub(super) fn function(&self, entry: Entry) -> Result<Arc<Function>> {
+        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = functions.get(&entry) {
+            return Ok(Arc::clone(found));
+        }
+        let file = self.file(entry.file)?;
+        let in_file = |e: crate::base::Error| e.file(&file.source.path).key(entry.name);
+        let parameters = signature::parameters(&file.source.text, entry.name).map_err(in_file)?;
+        let handle = file.module.load_function(entry.name);
+        let handle = handle.map_err(|e| in_file(failed("find the entry", e)))?;
+        let function = Arc::new(Function { handle, parameters, shared: AtomicU32::new(0) });
+        functions.insert(entry, Arc::clone(&function));
+        Ok(function)
+    }
+
+    fn file(&self, name: &'static str) -> Result<Arc<File>> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = files.get(name) {
+            return Ok(Arc::clone(found));
+        }
+        let source = self.sources.read(name)?;
+        let module = self.load(&source)?;
+        let file = Arc::new(File { source, module });
+        files.insert(name, Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// Machine code first; PTX where the driver takes no machine code.
+    fn load(&self, source: &Source) -> Result<Arc<CudaModule>> {
+        if !self.wants_ptx.load(Ordering::Relaxed) {
+            match self.context.load_module(Ptx::from_binary(self.image(source, self.target)?)) {
+                Err(DriverError(CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU)) => {
+                    self.wants_ptx.store(true, Ordering::Relaxed);
+                }
+                loaded => return loaded.map_err(|e| failed("load the module", e).file(&source.path)),
+            }
+        }
+        let (Target::Cubin(capability) | Target::Ptx(capability)) = self.target;
+        let loaded = self.context.load_module(Ptx::from_binary(self.image(source, Target::Ptx(capability))?));
+        loaded.map_err(|e| failed("load the PTX module", e).file(&source.path))
+    }
+
+    /// The compiled file, from the cache if it is there.
+    fn image(&self, source: &Source, target: Target) -> Result<Vec<u8>> {
+        let key = hash::sha256_lines([source.hash().as_str(), &self.nvrtc.recipe(target)]);
+        let path = self.cache.as_ref().map(|folder| folder.join(key));
+        if let Some(found) = path.as_ref().and_then(|path| fs::read(path).ok()) {
+            return Ok(found);
+        }
+        let image = self.nvrtc.compile(source, target, &[])?.bytes;
+        // A cache that cannot be written costs time, not the run.
+        if let (Some(path), Some(folder)) = (&path, &self.cache) {
+            let written = files::create_folder(folder).and_then(|()| files::write_atomic(path, &image));
+            if let Err(e) = written {
+                tracing::warn!("compiled kernels are not kept: {e}");
+            }
+        }
+        Ok(image)
+    }
+}
+
+impl Function {
+    /// Lets launches use `bytes` of dynamic shared memory; beyond 48 KiB a kernel must be told.
+    pub(super) fn allow_shared(&self, bytes: u32) -> std::result::Result<(), DriverError> {
+        if bytes > self.shared.load(Ordering::Relaxed) {
+            let which = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            self.handle.set_attribute(which, bytes.cast_signed())?;
+            self.shared.fetch_max(bytes, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// Where compiled kernels are kept: `$XDG_CACHE_HOME/preceptor/kernels`, or under `~/.cache`.
+pub fn cache_folder() -> Option<PathBuf> {
+    let folder = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?;
+    Some(cache.join("preceptor/kernels"))
+}

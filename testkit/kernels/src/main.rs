@@ -1,0 +1,185 @@
+//! `kernels check`: what `cargo xtask kernels` runs.
+
+#![allow(clippy::print_stdout, reason = "a program for the terminal")]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use kernels::budgets::Budgets;
+use kernels::report::Checked;
+use kernels::run::{self, Ran, Setup};
+use kernels::{gate, stand_in};
+use preceptor::base::{Error, Result, files};
+use preceptor::device::cuda::{Nvrtc, Sources};
+
+/// Compiles CUDA kernels, runs their cases and counts what they cost.
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// The compile gate, every case on every modelled device, and the counters; exit code 1 if anything is wrong
+    Check(Check),
+    /// The cases on one device, as JSON
+    Run(Run),
+}
+
+#[derive(Debug, Args)]
+struct Check {
+    #[command(flatten)]
+    common: Common,
+    /// The disassembler; without it the compile gate is left out
+    #[arg(long)]
+    nvdisasm: Option<PathBuf>,
+    /// The committed budgets
+    #[arg(long, default_value = "kernels/budgets.toml")]
+    budgets: PathBuf,
+    /// Write what is measured into the budgets, instead of holding it against them
+    #[arg(long, requires = "nvdisasm")]
+    write_budgets: bool,
+    /// Print everything as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    #[command(flatten)]
+    common: Common,
+    /// The modelled device
+    #[arg(long)]
+    device: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// Kernel files, such as `attention/forward`; all if none is named
+    names: Vec<String>,
+    /// A folder with the same names as kernels/, to judge a changed copy
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// The stand-in driver; without it, the machine's
+    #[arg(long)]
+    stand_in: Option<PathBuf>,
+    /// NVIDIA's compiler library; without it, the one that the loader finds
+    #[arg(long)]
+    nvrtc: Option<PathBuf>,
+    /// Keep compiled kernels here
+    #[arg(long)]
+    cache: Option<PathBuf>,
+    /// Disturb approximate instructions and the order of blocks and streams
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+impl Common {
+    fn kernels(&self) -> Result<Vec<String>> {
+        let known: Vec<String> = Sources::names().map(str::to_owned).collect();
+        if self.names.is_empty() {
+            return Ok(known);
+        }
+        if let Some(name) = self.names.iter().find(|name| !known.contains(name)) {
+            return Err(Error::input(format!("there is no kernel file `{name}`, needed one of {known:?}")));
+        }
+        Ok(self.names.clone())
+    }
+
+    fn setup(&self) -> Setup {
+        Setup {
+            stand_in: self.stand_in.clone(),
+            nvrtc: self.nvrtc.clone(),
+            sources: self.dir.clone().map_or(Sources::Embedded, Sources::Folder),
+            cache: self.cache.clone(),
+            seed: self.seed,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Action::Check(check) => check.run(),
+        Action::Run(run) => run.run(),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("error: {e}");
+            if let Some(hint) = e.advice() {
+                eprintln!("hint: {hint}");
+            }
+            ExitCode::from(e.kind().exit_code())
+        }
+    }
+}
+
+impl Run {
+    fn run(&self) -> Result<bool> {
+        let ran = run::here(&self.common.setup(), self.device.as_deref(), &self.common.kernels()?)?;
+        println!("{}", serde_json::to_string(&ran).expect("plain data"));
+        Ok(ran.iter().all(Ran::passes))
+    }
+}
+
+impl Check {
+    fn run(&self) -> Result<bool> {
+        let (names, setup) = (self.common.kernels()?, self.common.setup());
+        let mut budgets = Budgets::read(&self.budgets)?;
+        let mut checked: Vec<Checked> =
+            names.iter().map(|file| Checked { file: file.clone(), ..Checked::default() }).collect();
+        if let Some(nvdisasm) = &self.nvdisasm {
+            let nvrtc = Nvrtc::open(setup.nvrtc.as_deref())?;
+            for kernel in &mut checked {
+                match gate::measure(&nvrtc, nvdisasm, &setup.sources.read(&kernel.file)?) {
+                    Ok(measured) => kernel.measured = measured,
+                    Err(e) => kernel.faults.push(e.to_string()),
+                }
+                if self.write_budgets && kernel.faults.is_empty() {
+                    budgets.replace(&kernel.file, &kernel.measured);
+                }
+                kernel.faults.extend(gate::faults(&kernel.file, &kernel.measured, &budgets));
+            }
+            let known: Vec<&str> = Sources::names().collect();
+            if let Some(file) = budgets.files().find(|file| !known.contains(file)) {
+                let what = format!("rows for `{file}`, which is no kernel file");
+                return Err(Error::input(what).file(&self.budgets));
+            }
+            if self.write_budgets {
+                files::write_atomic(&self.budgets, budgets.to_text().as_bytes())?;
+            }
+        }
+        // A kernel that does not compile has nothing to run.
+        let runs: Vec<String> = checked.iter().filter(|k| !k.broken()).map(|k| k.file.clone()).collect();
+        for ran in cases(&setup, &runs)? {
+            let of = checked.iter_mut().find(|kernel| kernel.file == ran.kernel);
+            of.expect("only cases of these kernels run").ran.push(ran);
+        }
+        let passes = checked.iter().all(Checked::passes);
+        if self.json {
+            let all: Vec<_> = checked.iter().map(|kernel| kernel.json(&budgets)).collect();
+            println!("{}", serde_json::to_string_pretty(&all).expect("plain data"));
+        } else {
+            checked.iter().flat_map(|kernel| kernel.lines(&budgets)).for_each(|line| println!("{line}"));
+        }
+        Ok(passes)
+    }
+}
+
+/// The cases on every modelled device, or on the machine's own.
+fn cases(setup: &Setup, kernels: &[String]) -> Result<Vec<Ran>> {
+    if kernels.is_empty() {
+        return Ok(Vec::new());
+    }
+    if setup.stand_in.is_none() {
+        return run::here(setup, None, kernels);
+    }
+    let mut all = Vec::new();
+    for device in stand_in::DEVICES {
+        all.extend(run::apart(setup, device, kernels)?);
+    }
+    Ok(all)
+}

@@ -1,0 +1,136 @@
+//! Running cases, in a process of their own for each modelled device: a driver is loaded once a process.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use preceptor::base::{Error, Result};
+use preceptor::device::cuda::{Cuda, Options, Sources};
+use preceptor::device::{self, Device};
+use serde::{Deserialize, Serialize};
+
+use crate::bench::Bench;
+use crate::case::Cost;
+use crate::cases;
+use crate::compare::Comparison;
+use crate::stand_in::{Launch, Settings, StandIn};
+
+/// One case on one device.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ran {
+    /// The device's key, or the name of a real one.
+    pub device: String,
+    /// The kernel file.
+    pub kernel: String,
+    /// The case.
+    pub case: String,
+    /// Its outputs.
+    pub comparisons: Vec<Comparison>,
+    /// What it measures.
+    pub costs: Vec<Cost>,
+    /// What the stand-in saw.
+    pub launches: Vec<Launch>,
+    /// Why it did not come to an end.
+    pub error: Option<String>,
+}
+
+impl Ran {
+    /// Whether everything is as it must be.
+    pub fn passes(&self) -> bool {
+        self.error.is_none() && self.findings() == 0 && self.comparisons.iter().all(Comparison::passes)
+    }
+
+    /// The number of findings.
+    pub fn findings(&self) -> usize {
+        self.launches.iter().map(|launch| launch.findings.len()).sum()
+    }
+
+    /// The launch that a cost is about.
+    pub fn launch_of(&self, cost: &Cost) -> Option<&Launch> {
+        let about = |launch: &&Launch| match &cost.entry {
+            Some(entry) => launch.kernel == *entry,
+            None => !launch.kernel.is_empty(),
+        };
+        self.launches.iter().rfind(about)
+    }
+}
+
+/// Where cases run and what they compile.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The stand-in; without one, the machine's driver.
+    pub stand_in: Option<PathBuf>,
+    /// The compiler library; without one, the one that the loader finds.
+    pub nvrtc: Option<PathBuf>,
+    /// The kernels' text.
+    pub sources: Sources,
+    /// Where compiled kernels are kept.
+    pub cache: Option<PathBuf>,
+    /// Disturbs what may be disturbed.
+    pub seed: Option<u64>,
+}
+
+/// Runs the cases of `kernels` in this process, on the modelled device `key` or on the machine's first GPU.
+pub fn here(setup: &Setup, key: Option<&str>, kernels: &[String]) -> Result<Vec<Ran>> {
+    let load = |path: &Path| {
+        let device = key.unwrap_or_default().to_owned();
+        StandIn::load(path, &Settings { device, seed: setup.seed })
+    };
+    let stand_in = setup.stand_in.as_deref().map(load).transpose()?;
+    let cuda = Cuda::open(&Options {
+        index: 0,
+        nvrtc: setup.nvrtc.clone(),
+        sources: setup.sources.clone(),
+        cache: setup.cache.clone(),
+    })?;
+    let device = key.map_or_else(|| cuda.gpu().name.clone(), str::to_owned);
+    let bench = Bench { cuda, cpu: Device::open(&device::Settings::default())? };
+    let mut all = Vec::new();
+    for case in cases::all().into_iter().filter(|case| kernels.iter().any(|name| name == case.kernel)) {
+        // The next case shall not pay for this one's queue.
+        let outcome = case.run(&bench).and_then(|outcome| bench.cuda.synchronize().map(|()| outcome));
+        let launches = stand_in.as_ref().map(StandIn::launches).transpose()?.unwrap_or_default();
+        let (outcome, error) = match outcome {
+            Ok(outcome) => (outcome, None),
+            Err(e) => (Default::default(), Some(e.to_string())),
+        };
+        // A driver error stays with its process: nothing that follows could be believed.
+        let broken = error.is_some();
+        all.push(Ran {
+            device: device.clone(),
+            kernel: case.kernel.to_owned(),
+            case: case.name,
+            comparisons: outcome.comparisons,
+            costs: outcome.costs,
+            launches,
+            error,
+        });
+        if broken {
+            break;
+        }
+    }
+    Ok(all)
+}
+
+/// As [`here`], by this program in a process of its own.
+pub fn apart(setup: &Setup, key: &str, kernels: &[String]) -> Result<Vec<Ran>> {
+    let program =
+        std::env::current_exe().map_err(|e| Error::environment(format!("cannot find myself: {e}")))?;
+    let mut command = Command::new(program);
+    command.arg("run").args(kernels).args(["--device", key]);
+    let paths = [("--stand-in", &setup.stand_in), ("--nvrtc", &setup.nvrtc), ("--cache", &setup.cache)];
+    for (option, path) in paths {
+        if let Some(path) = path {
+            command.arg(option).arg(path);
+        }
+    }
+    if let Sources::Folder(folder) = &setup.sources {
+        command.arg("--dir").arg(folder);
+    }
+    if let Some(seed) = setup.seed {
+        command.args(["--seed", &seed.to_string()]);
+    }
+    let output = command.stderr(Stdio::inherit()).output();
+    let output = output.map_err(|e| Error::environment(format!("cannot start myself: {e}")))?;
+    serde_json::from_slice(&output.stdout)
+        .map_err(|_| Error::environment(format!("the cases on {key} ended with {}", output.status)))
+}
