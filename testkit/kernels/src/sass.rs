@@ -113,8 +113,13 @@ impl Listing {
 
     /// The instructions of each loop, without those of loops inside, then of the straight code.
     fn regions(&self) -> Vec<Vec<usize>> {
-        let loops: Vec<(usize, usize)> =
-            self.branches().filter(|(at, to)| to < at).map(|(at, to)| (to, at)).collect();
+        // Branches back to one place are one loop: the earlier ones are its `continue`s.
+        let mut loops: BTreeMap<usize, usize> = BTreeMap::new();
+        for (at, to) in self.branches().filter(|(at, to)| to < at) {
+            let last = loops.entry(to).or_default();
+            *last = at.max(*last);
+        }
+        let loops: Vec<(usize, usize)> = loops.into_iter().collect();
         let skipped: Vec<(usize, usize)> =
             self.branches().filter(|&(at, to)| at < to && self.is_slow_path(at, to)).collect();
         let inside = |&(first, last): &(usize, usize), at: usize| first <= at && at <= last;
