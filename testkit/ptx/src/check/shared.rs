@@ -21,6 +21,8 @@ struct Cell {
     in_flight: u8,
     /// Whether the last write was an atomic update.
     atomic: bool,
+    /// Whether it is part of a live mbarrier.
+    reserved: bool,
 }
 
 /// What is wrong with one access.
@@ -30,6 +32,8 @@ pub enum Fault {
     Uninitialised,
     /// An asynchronous copy to them has not been waited for.
     InFlight,
+    /// They are a live mbarrier.
+    Reserved,
     /// Somebody wrote them, and nothing orders that write before this access.
     AfterWrite(Stamp),
     /// Somebody read them, and nothing orders that read before this write.
@@ -60,7 +64,9 @@ impl Shadow {
         let mut fault = None;
         for (index, part) in cells(address, bytes) {
             let cell = &mut self.cells[index];
-            if cell.in_flight & part != 0 {
+            if cell.reserved {
+                fault = fault.or(Some(Fault::Reserved));
+            } else if cell.in_flight & part != 0 {
                 fault = fault.or(Some(Fault::InFlight));
             } else if cell.ready & part != part {
                 fault = fault.or(Some(Fault::Uninitialised));
@@ -169,6 +175,13 @@ impl Shadow {
         }
     }
 
+    /// These bytes become, or no longer are, an mbarrier: plain accesses are wrong.
+    pub fn reserve(&mut self, address: u32, bytes: u32, reserved: bool) {
+        for (index, _) in cells(address, bytes) {
+            self.cells[index].reserved = reserved;
+        }
+    }
+
     fn conflict(
         &self,
         index: usize,
@@ -179,6 +192,9 @@ impl Shadow {
         clocks: &Clocks,
     ) -> Option<Fault> {
         let cell = &self.cells[index];
+        if cell.reserved {
+            return Some(Fault::Reserved);
+        }
         if cell.in_flight & part != 0 {
             return Some(Fault::InFlight);
         }

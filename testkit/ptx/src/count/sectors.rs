@@ -30,9 +30,22 @@ pub fn count(addresses: &Lanes64, bytes: u32, mask: Mask) -> Requests {
     Requests { requests: 1, sectors: distinct, ideal_sectors: bytes.div_ceil(SECTOR), bytes }
 }
 
+/// Adjacent bytes of a bulk copy; the copy itself is the request.
+pub fn count_bulk(address: u64, bytes: u32) -> Requests {
+    let bytes = u64::from(bytes);
+    let sectors = (address + bytes).div_ceil(SECTOR) - address / SECTOR;
+    Requests { requests: 0, sectors, ideal_sectors: bytes.div_ceil(SECTOR), bytes }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn adjacent_bytes_fill_the_sectors_between_their_ends() {
+        let sectors = |address, bytes| count_bulk(address, bytes).sectors;
+        assert_eq!([sectors(64, 128), sectors(80, 128), sectors(94, 2), sectors(95, 2)], [4, 5, 1, 2]);
+    }
 
     fn sectors(address: impl Fn(u64) -> u64, bytes: u32, mask: Mask) -> (u64, u64) {
         let counted = count(&std::array::from_fn(|lane| address(lane as u64)), bytes, mask);

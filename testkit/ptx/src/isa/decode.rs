@@ -252,6 +252,31 @@ impl<'a> Operands<'a> {
         list.iter().map(target).collect()
     }
 
+    /// The registers of `{..}`, or the one without braces, of any width; `_` is [`Slot::Sink`].
+    pub fn slots(&mut self, index: usize) -> Result<Vec<Slot>, String> {
+        elements(self.get(index)?).iter().map(|operand| self.slot(operand, None)).collect()
+    }
+
+    /// The same as sources: immediates get a register for values of `bytes`.
+    pub fn source_slots(&mut self, index: usize, bytes: u32) -> Result<Vec<Slot>, String> {
+        elements(self.get(index)?).iter().map(|operand| self.slot(operand, Some(bytes))).collect()
+    }
+
+    fn slot(&mut self, operand: &Operand<'_>, bytes: Option<u32>) -> Result<Slot, String> {
+        match (self.named(operand), bytes) {
+            (Some(Symbol::Reg32 { register, bits }), _) => Ok(Slot::Bits32(register, bits)),
+            (Some(Symbol::Reg64(register)), _) => Ok(Slot::Bits64(register)),
+            (Some(Symbol::Reg128(low, high)), _) => Ok(Slot::Bits128(low, high)),
+            (_, Some(8)) => self.read64(operand).map(Slot::Bits64),
+            (_, Some(bytes @ 1..8)) => {
+                let cut = u32::MAX >> (32 - 8 * bytes);
+                self.read32(operand, cut).map(|register| Slot::Bits32(register, bytes as u8 * 8))
+            }
+            _ if *operand == Operand::Sink => Ok(Slot::Sink),
+            _ => Err(format!("`{operand}` is not a register")),
+        }
+    }
+
     /// An integer that is known when the module is read.
     pub fn immediate(&self, index: usize) -> Result<i64, String> {
         match self.get(index)? {
@@ -445,6 +470,19 @@ fn special(name: &str) -> Result<Option<Special>, String> {
             _ => return Ok(None),
         },
     }))
+}
+
+/// A register of any width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// `_`.
+    Sink,
+    /// A register of the 32-bit bank, and its declared width.
+    Bits32(Reg32, u8),
+    /// A register of 64 bits.
+    Bits64(Reg64),
+    /// A register of 128 bits: low half, high half.
+    Bits128(Reg64, Reg64),
 }
 
 /// Where an address starts.

@@ -3,9 +3,35 @@
 //! A decoder turns a mnemonic and its operands into a [`Step`]. Most steps are closures over registers
 //! that work on the 32 lanes at once; the rest steer the warp. [`table::DECODERS`] lists all of them.
 
+pub mod approximate;
+pub mod arithmetic;
+pub mod async_copy;
+pub mod atomic;
+pub mod bits;
+pub mod bulk;
+pub mod compare;
+pub mod control;
+pub mod convert;
+mod convert_packed;
 pub mod decode;
+pub mod exchange;
+pub mod fence;
+pub mod float;
+pub mod float16;
+pub mod fragments;
+pub mod half;
+pub mod integer;
+pub mod load_store;
+pub mod matrix;
+pub mod mbarrier;
+pub mod mma;
+pub mod moves;
+pub mod rounding;
+pub mod special;
 pub mod table;
 pub mod types;
+pub mod values;
+pub mod wgmma;
 
 use crate::machine::Mask;
 use crate::machine::block::Block;

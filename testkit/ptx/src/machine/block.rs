@@ -128,17 +128,21 @@ impl<'g> Block<'g> {
         }
         for warp in &mut warps {
             super::async_copies::finish(warp, self);
+            super::bulk_copies::finish(warp, self);
+            super::products::finish(warp, self);
         }
+        super::mbarriers::finish(self);
         self.counters.barriers = self.barriers.completed;
     }
 
     fn deadlock(&mut self, warps: &[Warp]) {
+        let missing = self.mbarriers.missing().map(|missing| format!("; {missing}")).unwrap_or_default();
         for warp in warps {
             let Some((pc, lanes)) = warp.stands_at() else { continue };
             let instruction = &self.kernel.code[pc as usize];
             let at = At { pc, place: instruction.place, mnemonic: instruction.mnemonic };
             self.finding(Check::Deadlock, at, warp.id, lanes, || {
-                "the lanes wait here, and nothing that runs can release them".into()
+                format!("the lanes wait here, and nothing that runs can release them{missing}")
             });
         }
         if self.findings.is_empty() {

@@ -3,8 +3,10 @@
 pub mod async_copies;
 pub mod barrier;
 pub mod block;
+pub mod bulk_copies;
 pub mod grid;
 pub mod mbarriers;
+pub mod products;
 pub mod registers;
 pub mod warp;
 

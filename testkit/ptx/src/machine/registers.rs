@@ -130,6 +130,11 @@ impl Registers {
         put(&mut self.bank64[register.0 as usize], values, mask);
     }
 
+    /// Calls `change` with every register of the 32-bit bank.
+    pub fn each32(&mut self, change: impl FnMut(&mut Lanes32)) {
+        self.bank32.iter_mut().for_each(change);
+    }
+
     /// Writes the lanes of `mask`.
     #[inline(always)]
     pub fn set_pred(&mut self, register: Pred, values: Mask, mask: Mask) {

@@ -20,6 +20,10 @@ pub struct Warp {
     pub registers: Registers,
     /// Its copies from global to shared memory that are on their way.
     pub copies: super::async_copies::AsyncCopies,
+    /// Its bulk copies from shared to global memory that are on their way.
+    pub stores: super::bulk_copies::BulkStores,
+    /// Its wgmma products that are on their way.
+    pub products: super::products::Products,
     /// Local memory, lane after lane.
     pub local: Vec<u8>,
     groups: Vec<Group>,
@@ -70,6 +74,8 @@ impl Warp {
             live,
             registers,
             copies: super::async_copies::AsyncCopies::default(),
+            stores: super::bulk_copies::BulkStores::default(),
+            products: super::products::Products::default(),
             local: vec![0xff; kernel.local_bytes as usize * WARP],
             groups: vec![Group { pc: 0, lanes: live, wait: Wait::Nothing }],
         }

@@ -4,9 +4,9 @@ use super::Access;
 use crate::check::Check;
 use crate::check::global::Toucher;
 use crate::check::shared::Fault;
-use crate::count::{banks, sectors};
+use crate::count::{Requests, banks, sectors};
 use crate::isa::Execution;
-use crate::machine::{Lanes32, Lanes64, Mask, lanes};
+use crate::machine::{Lanes32, Lanes64, Mask, WARP, lanes};
 
 impl Execution<'_, '_> {
     /// Something is wrong with these lanes.
@@ -65,8 +65,8 @@ impl Execution<'_, '_> {
         inside
     }
 
-    /// Bytes that the warp touches as one, through the asynchronous proxy or a descriptor; no banks counted.
-    pub fn shared_bulk(&mut self, address: u32, bytes: u32, access: Access) -> bool {
+    /// Bytes that a lane touches for its warp, through the asynchronous proxy or a descriptor; no banks counted.
+    pub fn shared_bulk(&mut self, address: u32, bytes: u32, lane: u32, access: Access) -> bool {
         let size = self.block.shared.bytes().len() as u64;
         if u64::from(address) + u64::from(bytes) > size {
             self.finding(Check::OutOfBounds, !0, || {
@@ -77,7 +77,7 @@ impl Execution<'_, '_> {
             });
             return false;
         }
-        self.shadow(address, bytes, 0, access, false);
+        self.shadow(address, bytes, lane, access, false);
         true
     }
 
@@ -151,6 +151,7 @@ impl Execution<'_, '_> {
             Fault::InFlight => {
                 (Check::InFlight, "is the target of an asynchronous copy that was not waited for".to_owned())
             }
+            Fault::Reserved => (Check::Mbarrier, "is a live mbarrier".to_owned()),
             Fault::AfterWrite(by) => {
                 (Check::SharedRace, format!("was written by {}, and nothing orders the two", who(by)))
             }
@@ -246,6 +247,42 @@ impl Execution<'_, '_> {
                 });
             }
         }
+    }
+
+    /// Pieces of global memory, (address, bytes), that one bulk copy of a lane touches. Returns whether all of
+    /// them are there.
+    pub fn global_bulk(&mut self, pieces: &[(u64, u32)], lane: u32, access: Access) -> bool {
+        let view = self.block.global;
+        let found = |&&(address, bytes): &&(u64, u32)| bytes != 0 && view.holder(address, bytes).is_none();
+        if let Some(&(address, bytes)) = pieces.iter().find(found) {
+            let near = view.describe(address);
+            self.finding(Check::OutOfBounds, 1 << lane, || format!("{bytes} bytes at {address:#x}, {near}"));
+            return false;
+        }
+        let by = Toucher { block: self.block.number, pc: self.at.pc, warp: self.warp.id, lane };
+        let mut first = 1;
+        for &(address, bytes) in pieces.iter().filter(|(_, bytes)| *bytes != 0) {
+            let index = view.find(address).expect("the piece has a holder");
+            let (allocation, offset) = (view.get(index), (address - view.get(index).start) as usize);
+            if view.order.is_some() {
+                self.order_blocks(index, &[address; WARP], bytes, 1 << lane, access);
+            }
+            if access != Access::Atomic {
+                view.touches.add(index, offset, bytes, access != Access::Read, by);
+            }
+            // one request, in the name of the first piece's buffer
+            let counted =
+                Requests { requests: std::mem::take(&mut first), ..sectors::count_bulk(address, bytes) };
+            self.block.counters.global[index].bulk.merge(counted);
+            let reads = matches!(access, Access::Read | Access::Atomic);
+            if reads && !(address..address + u64::from(bytes)).all(|byte| allocation.is_ready(byte, 1)) {
+                let near = view.describe(address);
+                self.finding(Check::Uninitialised, 1 << lane, || {
+                    format!("{bytes} bytes at {address:#x}, {near}: nothing ever wrote all of them")
+                });
+            }
+        }
+        true
     }
 
     /// Blocks run one by one, and atomics order them.

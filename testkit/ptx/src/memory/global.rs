@@ -142,14 +142,22 @@ impl Allocation {
         }
     }
 
-    fn read(&self, address: u64, out: &mut [u8]) {
+    /// Copies bytes out, all of them inside.
+    pub fn read(&self, address: u64, out: &mut [u8]) {
         let offset = (address - self.start) as usize;
+        if offset.is_multiple_of(4) {
+            for (word, out) in self.words[offset / 4..].iter().zip(out.chunks_mut(4)) {
+                out.copy_from_slice(&word.load(Relaxed).to_le_bytes()[..out.len()]);
+            }
+            return;
+        }
         for (byte, out) in (offset..).zip(out) {
             *out = (self.words[byte / 4].load(Relaxed) >> (8 * (byte % 4))) as u8;
         }
     }
 
-    fn write(&self, address: u64, mut values: impl ExactSizeIterator<Item = u8>) {
+    /// Copies bytes in, all of them inside.
+    pub fn write(&self, address: u64, mut values: impl ExactSizeIterator<Item = u8>) {
         let mut at = address;
         while values.len() > 0 {
             if at.is_multiple_of(4) && values.len() >= 4 {

@@ -3,7 +3,9 @@
 
 pub mod access;
 pub mod global;
+pub mod matrix_descriptor;
 pub mod shared;
+pub mod swizzle;
 pub mod tensor_map;
 pub mod view;
 

@@ -72,6 +72,18 @@ impl View {
         }
     }
 
+    /// Copies bytes out; false where they are not inside one allocation.
+    pub fn load_bytes(&self, address: u64, out: &mut [u8]) -> bool {
+        let holder = self.holder(address, out.len() as u32);
+        holder.map(|allocation| allocation.read(address, out)).is_some()
+    }
+
+    /// Copies bytes in; false where they are not inside one allocation.
+    pub fn store_bytes(&self, address: u64, bytes: &[u8]) -> bool {
+        let holder = self.holder(address, bytes.len() as u32);
+        holder.map(|allocation| allocation.write(address, bytes.iter().copied())).is_some()
+    }
+
     /// The allocation that holds these bytes.
     #[inline(always)]
     pub fn holder(&self, address: u64, bytes: u32) -> Option<&Allocation> {
