@@ -62,7 +62,9 @@ impl Checked {
         if self.ran.iter().all(|ran| !ran.launches.is_empty()) {
             parts.push(summary(self.ran.iter().filter(launches)));
         }
-        parts.extend(self.costs(entry).next().map(|cost| cost.words()));
+        // The largest shape, on the first device: what a kernel costs is not what its edges cost.
+        let largest = self.costs(entry).reduce(|a, b| if b.elements > a.elements { b } else { a });
+        parts.extend(largest.map(|cost| cost.words()));
         format!("{entry:<32} {}", parts.join(", "))
     }
 
