@@ -7,7 +7,8 @@
 //! Source: PTX ISA, "Asynchronous Warpgroup Level Matrix Multiply-Accumulate Operation".
 
 use super::decode::{Decoded, Mnemonic, Operands};
-use super::fragments::{self, Bf16, COLUMNS, F16, Packed, ROWS, Tile};
+use super::fragments::{self, COLUMNS, Packed, ROWS, Tile};
+use super::half::{Bf16, F16};
 use super::matrix::exactly;
 use super::types::Type;
 use super::{Class, Execution, Flow};

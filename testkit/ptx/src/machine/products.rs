@@ -15,6 +15,7 @@ use super::{Lanes32, WARP};
 use crate::check::Check;
 use crate::isa::At;
 use crate::isa::fragments::{self, COLUMNS, ROWS, Tile};
+use crate::isa::half::{F16, Float16};
 use crate::memory::matrix_descriptor::Matrix;
 
 /// Where A comes from.
@@ -204,9 +205,7 @@ impl Accumulator {
         }
         fragments::multiply_add(a, b, tile);
         if half {
-            tile.as_flattened_mut()
-                .iter_mut()
-                .for_each(|value| *value = half::f16::from_f32(*value).to_f32());
+            tile.as_flattened_mut().iter_mut().for_each(|value| *value = F16::from_f32(*value).to_f32());
         }
     }
 }
