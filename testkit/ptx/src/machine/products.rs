@@ -13,6 +13,7 @@ use super::registers::{Reg32, Registers};
 use super::warp::Warp;
 use super::{Lanes32, WARP};
 use crate::check::Check;
+use crate::check::clock::Tick;
 use crate::isa::At;
 use crate::isa::fragments::{self, COLUMNS, ROWS, Tile};
 use crate::isa::half::{F16, Float16};
@@ -46,6 +47,8 @@ pub struct Product {
     pub accumulate: bool,
     /// The accumulator.
     pub tile: u32,
+    /// The warp's tick at issue.
+    pub issued: Tick,
     /// Its group, counted from the warp's first; [`Products::start`] sets it.
     pub group: u32,
 }
@@ -239,6 +242,7 @@ mod tests {
             negative: false,
             accumulate: true,
             tile,
+            issued: 0,
             group: 0,
         }
     }
