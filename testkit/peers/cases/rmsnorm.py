@@ -1,0 +1,101 @@
+"""RMSNorm of Liger and unsloth: hidden 4096, bf16, 8 warps.
+
+Both round the normalised row to bf16 before they multiply it by the weight, as Llama's model code does.
+"""
+import numpy as np
+import triton.language as tl
+
+from arrays import normal, round_bf16
+from case import Buffer, Case, Constant, Truth
+
+LIGER = "liger_kernel/ops/rms_norm.py"
+LIGER_MODES = ["_CASTING_MODE_NONE", "_CASTING_MODE_LLAMA", "_CASTING_MODE_GEMMA"]
+LLAMA = Constant(0)
+UNSLOTH = "unsloth/kernels/rms_layernorm.py"
+D = 4096
+EPS = 1e-6
+
+
+def reciprocal_rms(x):
+    return 1 / np.sqrt((x * x).mean(1, keepdims=True) + EPS)
+
+
+def forward(rows):
+    """Buffers x, w, y, r of a forward pass, and the truth of y and r."""
+    (x_bits, x), (w_bits, w) = normal(1, rows, D), normal(2, D)
+    rrms = reciprocal_rms(x)
+    buffers = (
+        Buffer("bf16", x_bits),
+        Buffer("bf16", w_bits),
+        Buffer("bf16", np.zeros_like(x_bits), empty=True),
+        Buffer("fp32", np.zeros(rows, np.float32), empty=True),
+    )
+    y = Truth(x * rrms * w, abs(x * rrms * w), bf16=2, terms=D)
+    return buffers, y, Truth(rrms[:, 0], rrms[:, 0], terms=D)
+
+
+def liger_forward(target):
+    rows = 4
+    (x, w, y, r), y_truth, r_truth = forward(rows)
+    return Case(
+        name="liger-rmsnorm-forward",
+        sources=[(LIGER, [*LIGER_MODES, "_rms_norm_forward_kernel"])],
+        arguments=dict(
+            Y_ptr=y, Y_row_stride=D, X_ptr=x, X_row_stride=D, W_ptr=w, W_row_stride=1, RSTD_ptr=r, RSTD_row_stride=1,
+            n_cols=D, eps=EPS, offset=0.0, casting_mode=LLAMA, elementwise_affine=Constant(True),
+            BLOCK_SIZE=Constant(D),
+        ),
+        truth=dict(Y_ptr=y_truth, RSTD_ptr=r_truth),
+        grid=(rows, 1, 1), warps=8, elements=rows * D, least_bytes=rows * D * 4,
+    )
+
+
+def unsloth_forward(target):
+    rows = 4
+    (x, w, y, r), y_truth, r_truth = forward(rows)
+    return Case(
+        name="unsloth-rmsnorm-forward",
+        sources=[(UNSLOTH, ["_rms_layernorm_forward"])],
+        arguments=dict(
+            Y=y, X=x, W=w, r=r, Y_row_stride=Constant(D), X_row_stride=Constant(D), W_row_stride=Constant(1),
+            r_row_stride=Constant(1), n_cols=Constant(D), eps=Constant(EPS), LONG_INDEXING=Constant(False),
+            BLOCK_SIZE=Constant(D),
+        ),
+        truth=dict(Y=y_truth, r=r_truth),
+        grid=(rows, 1, 1), warps=8, elements=rows * D, least_bytes=rows * D * 4,
+    )
+
+
+def liger_backward(target):
+    """Two blocks of the loop over rows; 2048 rows are dealt to as many blocks as the GPU has multiprocessors."""
+    blocks, rows = 2, {80: 19, 90: 16}[target]
+    n = blocks * rows
+    (x_bits, x), (w_bits, w), (dy_bits, dy) = normal(3, n, D), normal(4, D), normal(5, n, D)
+    rrms = reciprocal_rms(x)
+    normed, m = x * rrms, dy * w
+    dx = Buffer("bf16", np.zeros_like(x_bits), empty=True)
+    dw = Buffer("fp32", np.zeros((blocks, D), np.float32), empty=True)
+    dx_magnitude = rrms * (abs(m) + abs(normed) * abs(m * normed).mean(1, keepdims=True))
+    dw_terms = (dy * normed).reshape(blocks, rows, D)
+    return Case(
+        name="liger-rmsnorm-backward",
+        sources=[(LIGER, [*LIGER_MODES, "_rms_norm_backward_kernel"])],
+        arguments=dict(
+            dY_ptr=Buffer("bf16", dy_bits), dY_row_stride=D, dX_ptr=dx, dX_row_stride=D, X_ptr=Buffer("bf16", x_bits),
+            X_row_stride=D, X_dtype=Constant(tl.bfloat16), W_ptr=Buffer("bf16", w_bits), W_row_stride=1,
+            RSTD_ptr=Buffer("fp32", rrms.astype(np.float32)), RSTD_row_stride=1, dW_ptr=dw, dW_row_stride=D,
+            n_rows=n, n_cols=D, offset=0.0, rows_per_program=rows, casting_mode=LLAMA,
+            elementwise_affine=Constant(True), BLOCK_SIZE=Constant(D), COMPUTE_DW=Constant(True),
+        ),
+        truth=dict(
+            dX_ptr=Truth(
+                rrms * (m - normed * (m * normed).mean(1, keepdims=True)), dx_magnitude, bf16=1, terms=D
+            ),
+            # The normalised element and its product with dy are each rounded to bf16.
+            dW_ptr=Truth(dw_terms.sum(1), abs(dw_terms).sum(1), bf16=2, terms=rows),
+        ),
+        grid=(blocks, 1, 1), warps=8, elements=n * D, least_bytes=n * D * 6 + blocks * D * 4,
+    )
+
+
+CASES = [liger_forward, unsloth_forward, liger_backward]
