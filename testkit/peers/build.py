@@ -30,8 +30,8 @@ def specialise(value):
 
 
 def parameters(case):
-    """The values that stay run-time parameters, in order."""
-    return [value for value in case.arguments.values() if not specialise(value)[1]]
+    """The arguments that stay run-time parameters, in order."""
+    return {name: value for name, value in case.arguments.items() if not specialise(value)[1]}
 
 
 def compile(case, sources, target, folder):

@@ -6,13 +6,18 @@ written, one file a kernel, into a scratch module that imports only Triton.
 """
 import ast
 import importlib.util
+import sys
 
 IMPORTS = """\
+import sys
+
 import triton
 import triton.language as tl
 from triton.language.extra import libdevice
 from triton.language.extra import libdevice as tl_libdevice
 from triton.language.extra.libdevice import rsqrt, tanh
+
+tle = sys.modules[__name__]  # what a library's own extension module offers is among the definitions here
 """
 
 
@@ -41,5 +46,6 @@ def module(sources, wanted, scratch):
     scratch.write_text("\n\n".join(parts) + "\n")
     spec = importlib.util.spec_from_file_location(scratch.stem, scratch)
     made = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = made
     spec.loader.exec_module(made)
     return made

@@ -6,7 +6,7 @@ import numpy as np
 import triton.language as tl
 
 from arrays import normal, round_bf16
-from case import Buffer, Case, Constant, Truth
+from case import Buffer, Case, Constant, Integer, Truth
 
 LIGER = "liger_kernel/ops/rms_norm.py"
 LIGER_MODES = ["_CASTING_MODE_NONE", "_CASTING_MODE_LLAMA", "_CASTING_MODE_GEMMA"]
@@ -66,36 +66,61 @@ def unsloth_forward(target):
     )
 
 
+def backward(n):
+    """Buffers dy, x, w, r, dx of a backward pass over n rows, the truth of dx, and the terms of dW."""
+    (x_bits, x), (w_bits, w), (dy_bits, dy) = normal(3, n, D), normal(4, D), normal(5, n, D)
+    rrms = reciprocal_rms(x)
+    normed, m = x * rrms, dy * w
+    buffers = (
+        Buffer("bf16", dy_bits),
+        Buffer("bf16", x_bits),
+        Buffer("bf16", w_bits),
+        Buffer("fp32", rrms.astype(np.float32)),
+        Buffer("bf16", np.zeros_like(x_bits), empty=True),
+    )
+    dx = rrms * (m - normed * (m * normed).mean(1, keepdims=True))
+    magnitude = rrms * (abs(m) + abs(normed) * abs(m * normed).mean(1, keepdims=True))
+    return buffers, Truth(dx, magnitude, bf16=1, terms=D), dy * normed
+
+
 def liger_backward(target):
     """Two blocks of the loop over rows; 2048 rows are dealt to as many blocks as the GPU has multiprocessors."""
     blocks, rows = 2, {80: 19, 90: 16}[target]
     n = blocks * rows
-    (x_bits, x), (w_bits, w), (dy_bits, dy) = normal(3, n, D), normal(4, D), normal(5, n, D)
-    rrms = reciprocal_rms(x)
-    normed, m = x * rrms, dy * w
-    dx = Buffer("bf16", np.zeros_like(x_bits), empty=True)
-    dw = Buffer("fp32", np.zeros((blocks, D), np.float32), empty=True)
-    dx_magnitude = rrms * (abs(m) + abs(normed) * abs(m * normed).mean(1, keepdims=True))
-    dw_terms = (dy * normed).reshape(blocks, rows, D)
+    (dy, x, w, r, dx), truth, dw_terms = backward(n)
+    dw_terms = dw_terms.reshape(blocks, rows, D)
     return Case(
         name="liger-rmsnorm-backward",
         sources=[(LIGER, [*LIGER_MODES, "_rms_norm_backward_kernel"])],
         arguments=dict(
-            dY_ptr=Buffer("bf16", dy_bits), dY_row_stride=D, dX_ptr=dx, dX_row_stride=D, X_ptr=Buffer("bf16", x_bits),
-            X_row_stride=D, X_dtype=Constant(tl.bfloat16), W_ptr=Buffer("bf16", w_bits), W_row_stride=1,
-            RSTD_ptr=Buffer("fp32", rrms.astype(np.float32)), RSTD_row_stride=1, dW_ptr=dw, dW_row_stride=D,
-            n_rows=n, n_cols=D, offset=0.0, rows_per_program=rows, casting_mode=LLAMA,
-            elementwise_affine=Constant(True), BLOCK_SIZE=Constant(D), COMPUTE_DW=Constant(True),
+            dY_ptr=dy, dY_row_stride=D, dX_ptr=dx, dX_row_stride=D, X_ptr=x, X_row_stride=D,
+            X_dtype=Constant(tl.bfloat16), W_ptr=w, W_row_stride=1, RSTD_ptr=r, RSTD_row_stride=1,
+            dW_ptr=Buffer("fp32", np.zeros((blocks, D), np.float32), empty=True), dW_row_stride=D, n_rows=n,
+            n_cols=D, offset=0.0, rows_per_program=rows, casting_mode=LLAMA, elementwise_affine=Constant(True),
+            BLOCK_SIZE=Constant(D), COMPUTE_DW=Constant(True),
         ),
-        truth=dict(
-            dX_ptr=Truth(
-                rrms * (m - normed * (m * normed).mean(1, keepdims=True)), dx_magnitude, bf16=1, terms=D
-            ),
-            # The normalised element and its product with dy are each rounded to bf16.
-            dW_ptr=Truth(dw_terms.sum(1), abs(dw_terms).sum(1), bf16=2, terms=rows),
-        ),
-        grid=(blocks, 1, 1), warps=8, elements=n * D, least_bytes=n * D * 6 + blocks * D * 4,
+        # The normalised element and its product with dy are each rounded to bf16.
+        truth=dict(dX_ptr=truth, dW_ptr=Truth(dw_terms.sum(1), abs(dw_terms).sum(1), bf16=2, terms=rows)),
+        grid=(blocks, 1, 1), warps=8, elements=n * D, least_bytes=n * D * 6,
     )
 
 
-CASES = [liger_forward, unsloth_forward, liger_backward]
+def unsloth_backward(target):
+    """The weight is frozen, so there is no dW, and a block does one row."""
+    n = 4
+    (dy, x, w, r, dx), truth, _ = backward(n)
+    return Case(
+        name="unsloth-rmsnorm-backward",
+        sources=[(UNSLOTH, ["_rms_backward_row", "_rms_layernorm_backward"])],
+        arguments=dict(
+            dY=dy, dX=dx, X=x, W=w, r=r, dW=Constant(None), n_rows=Integer(n), rows_per_program=Integer(1),
+            dY_row_stride=Constant(D), dX_row_stride=Constant(D), X_row_stride=Constant(D), W_row_stride=Constant(1),
+            r_row_stride=Constant(1), n_cols=Constant(D), eps=Constant(EPS), GEMMA=Constant(False),
+            LONG_INDEXING=Constant(False), BLOCK_SIZE=Constant(D), TRAIN_W=Constant(False), FROM_Y=Constant(False),
+        ),
+        truth=dict(dX=truth),
+        grid=(n, 1, 1), warps=8, elements=n * D, least_bytes=n * D * 6,
+    )
+
+
+CASES = [liger_forward, unsloth_forward, liger_backward, unsloth_backward]

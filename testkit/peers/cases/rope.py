@@ -39,7 +39,7 @@ def liger_forward(target):
         ),
         truth=dict(q_ptr=rotated(q, cos, sin), k_ptr=rotated(k, cos, sin)),
         # Half of each row of cos and sin is all that a token needs.
-        grid=(TOKENS, 1, 1), warps=4, elements=elements, least_bytes=elements * 4,
+        grid=(TOKENS, 1, 1), warps=4, elements=elements, least_bytes=elements * 4 + TOKENS * HEAD * 2,
     )
 
 
