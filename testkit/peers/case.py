@@ -1,4 +1,4 @@
-"""One launch of a library's kernel: what it is given, what it must answer, what its figures are counted in."""
+"""One launch of a library's kernel: what it is given and must answer, what its figures are counted in."""
 import dataclasses
 
 import numpy as np

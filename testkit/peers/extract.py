@@ -1,8 +1,8 @@
 """Takes kernels out of a library's files without importing the library.
 
-The libraries import torch and ask it for a device as soon as they are imported. Their kernels need neither: a
-kernel is a function of the Triton language alone. So the wanted definitions are cut out of the parsed file and
-written, one file a kernel, into a scratch module that imports only Triton.
+The libraries import torch and ask it for a device as soon as they are imported. Their kernels need neither:
+a kernel is a function of the Triton language alone. So the wanted definitions are cut out of the parsed file
+and written, one file a kernel, into a scratch module that imports only Triton.
 """
 import ast
 import importlib.util
@@ -37,7 +37,7 @@ def definitions(path):
 
 
 def module(sources, wanted, scratch):
-    """A module with the definitions of `wanted`: pairs of a file below `sources` and the names to take from it."""
+    """A module with the definitions of `wanted`: pairs of a file below `sources` and names in it."""
     parts = [IMPORTS]
     for file, names in wanted:
         found = definitions(sources / file)

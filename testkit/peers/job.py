@@ -1,12 +1,10 @@
-"""Runs a compiled case in ptxrun, the interpreter's program: job file and buffers out, findings, counters and
-results back."""
+"""Runs a compiled case in ptxrun, the interpreter's program: a job out; findings, counters, results back."""
 import dataclasses
 import json
 import subprocess
 
 import numpy as np
 
-import build
 from case import Buffer, Descriptor, Integer
 
 SWIZZLE_BYTES = [0, 32, 64, 128]  # by Triton's number of the mode
@@ -52,12 +50,13 @@ def descriptor(name, value, made):
 
 
 def prepare(case, compiled, folder):
-    """Writes the job of a compiled case into `folder`; returns the job file and the buffers by argument."""
+    """Writes a compiled case's job into `folder`; returns the job file and the buffers by argument."""
     folder.mkdir(parents=True, exist_ok=True)
     made = json.loads(compiled.with_suffix(".json").read_text())
     maps = iter(made["descriptors"])
     buffers, arguments, tensors = {}, [], {}
-    for name, value in build.parameters(case).items():
+    for name in made["parameters"]:
+        value = case.arguments[name]
         tensor = value.buffer if isinstance(value, Descriptor) else value
         if not isinstance(tensor, Buffer):
             arguments.append(scalar(value))

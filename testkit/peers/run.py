@@ -3,9 +3,9 @@
 
     python run.py PTXRUN FOLDER [NAME ...]
 
-PTXRUN is the interpreter's program. FOLDER keeps what is fetched and made. Each NAME selects the kernels whose name
-contains it. Prints a line for each kernel and architecture; exits 1 if one is wrong. Needs triton and numpy, no GPU;
-`cargo xtask peer-kernels` provides them.
+PTXRUN is the interpreter's program. FOLDER keeps what is fetched and made. Each NAME selects the kernels that
+contain it. Prints a line for each kernel and architecture; exits 1 if one is wrong. Needs triton and numpy, no
+GPU; `cargo xtask peer-kernels` provides them.
 """
 import os
 import pathlib
@@ -52,9 +52,8 @@ def judge(ptxrun, case, sources, target, folder):
     told, disagreements = compare.compare_figures(case, run.counters, TARGETS.index(target))
     faults += [str(finding) for finding in run.findings] + disagreements
     verdict = "FAILED" if faults else "ok"
-    print(f"{case.name:28} sm_{target}  {verdict:6}  error {worst:.2f} of allowed; {', '.join(told)}", flush=True)
-    for fault in faults:
-        print(f"    {fault}", flush=True)
+    told = [f"error {worst:.2f} of allowed", *told]
+    print(f"{case.name:28} sm_{target}  {verdict:6}  {', '.join(told)}", *faults, sep="\n    ", flush=True)
     return not faults
 
 

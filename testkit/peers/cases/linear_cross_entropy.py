@@ -28,9 +28,9 @@ def forward(target):
         arguments=dict(
             E=Buffer("bf16", e_bits), C=Buffer("bf16", c_bits),
             LSE=Buffer("fp32", np.full(TOKENS, -np.inf, np.float32)), LA=NOTHING,
-            Locks=Buffer("u32", np.zeros(TOKENS // 128, np.uint32)), Valids=NOTHING, softcap=NOTHING, B=TOKENS,
-            V=CLASSES, D=WIDTH, stride_eb=WIDTH, stride_ed=1, stride_cv=WIDTH, stride_cd=1, stride_lse_b=1,
-            stride_vb=1, num_locks=TOKENS // 128, B_BIN=512, HAS_VALIDS=Constant(False),
+            Locks=Buffer("u32", np.zeros(TOKENS // 128, np.uint32)), Valids=NOTHING, softcap=NOTHING,
+            B=TOKENS, V=CLASSES, D=WIDTH, stride_eb=WIDTH, stride_ed=1, stride_cv=WIDTH, stride_cd=1,
+            stride_lse_b=1, stride_vb=1, num_locks=TOKENS // 128, B_BIN=512, HAS_VALIDS=Constant(False),
             BLOCK_B=Constant(TILE_TOKENS), BLOCK_V=Constant(TILE_CLASSES), BLOCK_D=Constant(32),
             GROUP_B=Constant(8), EVEN_D=Constant(True), HAS_SOFTCAP=Constant(False), HAS_LA=Constant(False),
             DOT_PRECISION=Constant("ieee"),

@@ -41,9 +41,9 @@ def liger_forward(target):
         name="liger-rmsnorm-forward",
         sources=[(LIGER, [*LIGER_MODES, "_rms_norm_forward_kernel"])],
         arguments=dict(
-            Y_ptr=y, Y_row_stride=D, X_ptr=x, X_row_stride=D, W_ptr=w, W_row_stride=1, RSTD_ptr=r, RSTD_row_stride=1,
-            n_cols=D, eps=EPS, offset=0.0, casting_mode=LLAMA, elementwise_affine=Constant(True),
-            BLOCK_SIZE=Constant(D),
+            Y_ptr=y, Y_row_stride=D, X_ptr=x, X_row_stride=D, W_ptr=w, W_row_stride=1, RSTD_ptr=r,
+            RSTD_row_stride=1, n_cols=D, eps=EPS, offset=0.0, casting_mode=LLAMA,
+            elementwise_affine=Constant(True), BLOCK_SIZE=Constant(D),
         ),
         truth=dict(Y_ptr=y_truth, RSTD_ptr=r_truth),
         grid=(rows, 1, 1), warps=8, elements=rows * D, least_bytes=rows * D * 4,
@@ -57,9 +57,9 @@ def unsloth_forward(target):
         name="unsloth-rmsnorm-forward",
         sources=[(UNSLOTH, ["_rms_layernorm_forward"])],
         arguments=dict(
-            Y=y, X=x, W=w, r=r, Y_row_stride=Constant(D), X_row_stride=Constant(D), W_row_stride=Constant(1),
-            r_row_stride=Constant(1), n_cols=Constant(D), eps=Constant(EPS), LONG_INDEXING=Constant(False),
-            BLOCK_SIZE=Constant(D),
+            Y=y, X=x, W=w, r=r, Y_row_stride=Constant(D), X_row_stride=Constant(D),
+            W_row_stride=Constant(1), r_row_stride=Constant(1), n_cols=Constant(D), eps=Constant(EPS),
+            LONG_INDEXING=Constant(False), BLOCK_SIZE=Constant(D),
         ),
         truth=dict(Y=y_truth, r=r_truth),
         grid=(rows, 1, 1), warps=8, elements=rows * D, least_bytes=rows * D * 4,
@@ -84,7 +84,7 @@ def backward(n):
 
 
 def liger_backward(target):
-    """Two blocks of the loop over rows; 2048 rows are dealt to as many blocks as the GPU has multiprocessors."""
+    """Two blocks of the loop over rows: 2048 rows are dealt to as many blocks as there are multiprocessors."""
     blocks, rows = 2, {80: 19, 90: 16}[target]
     n = blocks * rows
     (dy, x, w, r, dx), truth, dw_terms = backward(n)
@@ -96,7 +96,8 @@ def liger_backward(target):
             dY_ptr=dy, dY_row_stride=D, dX_ptr=dx, dX_row_stride=D, X_ptr=x, X_row_stride=D,
             X_dtype=Constant(tl.bfloat16), W_ptr=w, W_row_stride=1, RSTD_ptr=r, RSTD_row_stride=1,
             dW_ptr=Buffer("fp32", np.zeros((blocks, D), np.float32), empty=True), dW_row_stride=D, n_rows=n,
-            n_cols=D, offset=0.0, rows_per_program=rows, casting_mode=LLAMA, elementwise_affine=Constant(True),
+            n_cols=D, offset=0.0, rows_per_program=rows, casting_mode=LLAMA,
+            elementwise_affine=Constant(True),
             BLOCK_SIZE=Constant(D), COMPUTE_DW=Constant(True),
         ),
         # The normalised element and its product with dy are each rounded to bf16.
@@ -114,9 +115,10 @@ def unsloth_backward(target):
         sources=[(UNSLOTH, ["_rms_backward_row", "_rms_layernorm_backward"])],
         arguments=dict(
             dY=dy, dX=dx, X=x, W=w, r=r, dW=Constant(None), n_rows=Integer(n), rows_per_program=Integer(1),
-            dY_row_stride=Constant(D), dX_row_stride=Constant(D), X_row_stride=Constant(D), W_row_stride=Constant(1),
-            r_row_stride=Constant(1), n_cols=Constant(D), eps=Constant(EPS), GEMMA=Constant(False),
-            LONG_INDEXING=Constant(False), BLOCK_SIZE=Constant(D), TRAIN_W=Constant(False), FROM_Y=Constant(False),
+            dY_row_stride=Constant(D), dX_row_stride=Constant(D), X_row_stride=Constant(D),
+            W_row_stride=Constant(1), r_row_stride=Constant(1), n_cols=Constant(D), eps=Constant(EPS),
+            GEMMA=Constant(False), LONG_INDEXING=Constant(False), BLOCK_SIZE=Constant(D),
+            TRAIN_W=Constant(False), FROM_Y=Constant(False),
         ),
         truth=dict(dX=truth),
         grid=(n, 1, 1), warps=8, elements=n * D, least_bytes=n * D * 6,

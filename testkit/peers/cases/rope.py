@@ -32,10 +32,11 @@ def liger_forward(target):
         arguments=dict(
             q_ptr=Buffer("bf16", q_bits), q_row_stride=QUERY_HEADS * HEAD, k_ptr=Buffer("bf16", k_bits),
             k_row_stride=KEY_HEADS * HEAD, cos=Buffer("bf16", to_bf16(cos)), cos_row_stride=HEAD,
-            sin=Buffer("bf16", to_bf16(sin)), sin_row_stride=HEAD, sl=TOKENS, bs=Constant(1), cos_bs=Constant(1),
-            n_qh=Constant(QUERY_HEADS), n_kh=Constant(KEY_HEADS), hd=Constant(HEAD), pad_n_qh=Constant(QUERY_HEADS),
-            pad_n_kh=Constant(KEY_HEADS), pad_hd=Constant(HEAD), pad_rd=Constant(HEAD), rd=Constant(HEAD),
-            BLOCK_SIZE=Constant(QUERY_HEADS), BACKWARD_PASS=Constant(False),
+            sin=Buffer("bf16", to_bf16(sin)), sin_row_stride=HEAD, sl=TOKENS, bs=Constant(1),
+            cos_bs=Constant(1), n_qh=Constant(QUERY_HEADS), n_kh=Constant(KEY_HEADS), hd=Constant(HEAD),
+            pad_n_qh=Constant(QUERY_HEADS), pad_n_kh=Constant(KEY_HEADS), pad_hd=Constant(HEAD),
+            pad_rd=Constant(HEAD), rd=Constant(HEAD), BLOCK_SIZE=Constant(QUERY_HEADS),
+            BACKWARD_PASS=Constant(False),
         ),
         truth=dict(q_ptr=rotated(q, cos, sin), k_ptr=rotated(k, cos, sin)),
         # Half of each row of cos and sin is all that a token needs.

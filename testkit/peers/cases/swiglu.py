@@ -32,7 +32,8 @@ def liger_forward(target):
         name="liger-swiglu-forward",
         sources=[(file, [*names, "_swiglu_forward_kernel"])],
         arguments=dict(
-            a_ptr=a, b_ptr=b, c_ptr=c, stride=F, gate_multiplier=1.0, n_cols=Constant(F), BLOCK_SIZE=Constant(16384)
+            a_ptr=a, b_ptr=b, c_ptr=c, stride=F, gate_multiplier=1.0, n_cols=Constant(F),
+            BLOCK_SIZE=Constant(16384),
         ),
         truth=dict(c_ptr=truth),
         grid=(ROWS, 1, 1), warps=16, elements=ELEMENTS, least_bytes=ELEMENTS * 6,
@@ -53,7 +54,7 @@ def unsloth_forward(target):
 
 
 def backward():
-    """Buffers dc, a, b and the numbers c, da, db, with the magnitude of da: its factor 1 + a (1 - sigmoid) is a sum."""
+    """Buffers dc, a, b; the numbers c, da with its magnitude (1 + a (1 - sigmoid) is a sum), db."""
     (dc_bits, dc), (a_bits, a), (b_bits, b) = (normal(s, ROWS, F, scale=2) for s in (13, 14, 15))
     sigmoid, silu = gate(a)
     da = dc * b * sigmoid * (1 + a * (1 - sigmoid))
@@ -69,7 +70,8 @@ def liger_backward(target):
         name="liger-swiglu-backward",
         sources=[(file, [*names, "_swiglu_backward_kernel"])],
         arguments=dict(
-            dc_ptr=dc, a_ptr=a, b_ptr=b, stride=F, gate_multiplier=1.0, n_cols=Constant(F), BLOCK_SIZE=Constant(16384)
+            dc_ptr=dc, a_ptr=a, b_ptr=b, stride=F, gate_multiplier=1.0, n_cols=Constant(F),
+            BLOCK_SIZE=Constant(16384),
         ),
         truth=dict(a_ptr=Truth(da, da_magnitude, bf16=1), b_ptr=Truth(db, abs(db), bf16=1)),
         grid=(ROWS, 1, 1), warps=16, elements=ELEMENTS, least_bytes=ELEMENTS * 10,
