@@ -4,8 +4,8 @@
     python run.py PTXRUN FOLDER [NAME ...]
 
 PTXRUN is the interpreter's program. FOLDER keeps what is fetched and made. Each NAME selects the kernels that
-contain it. Prints a line for each kernel and architecture; exits 1 if one is wrong. Needs triton and numpy, no
-GPU; `cargo xtask peer-kernels` provides them.
+contain it. Prints a line for each kernel and architecture; exits 1 if one is wrong. Needs no GPU, but triton
+and numpy; `cargo xtask peer-kernels` provides them.
 """
 import os
 import pathlib

@@ -1,7 +1,7 @@
 """Causal softmax attention of flash-linear-attention: forward, dQ, dK with dV; T = 2048, bf16, a query head.
 
-The tensors are those of 32 query and 8 key heads, so a head's log-sum-exps lie 128 bytes apart, as in use. And
-the gradients are f32, for the library sums them over the query heads of a group afterwards.
+The tensors are those of 32 query and 8 key heads, so a head's log-sum-exps lie 128 bytes apart, as in use.
+The gradients are f32, for the library sums them over the query heads of a group afterwards.
 """
 import functools
 

@@ -5,7 +5,7 @@ Both round the normalised row to bf16 before they multiply it by the weight, as 
 import numpy as np
 import triton.language as tl
 
-from arrays import normal, round_bf16
+from arrays import normal
 from case import Buffer, Case, Constant, Integer, Truth
 
 LIGER = "liger_kernel/ops/rms_norm.py"
@@ -84,7 +84,7 @@ def backward(n):
 
 
 def liger_backward(target):
-    """Two blocks of the loop over rows: 2048 rows are dealt to as many blocks as there are multiprocessors."""
+    """Two blocks of the loop over rows: 2048 rows are dealt to a block for each multiprocessor."""
     blocks, rows = 2, {80: 19, 90: 16}[target]
     n = blocks * rows
     (dy, x, w, r, dx), truth, dw_terms = backward(n)
