@@ -4,10 +4,13 @@
 //! ptxrun JOB.json
 //! {"ptx": "k.ptx", "entry": "name", "grid": [4, 1, 1], "block": [128, 1, 1], "shared": 0,
 //!  "buffers": {"x": {"bytes": 4096, "from": "x.bin", "to": "x.out"}},
-//!  "args": [{"buffer": "x", "offset": 0}, {"i32": 5}, {"f32": 1.0}, {"bytes": "00ff"}],
+//!  "args": [{"buffer": "x", "offset": 0}, {"i32": 5}, {"f32": 1.0}, {"bytes": "00ff"},
+//!           {"tensor_map": {"buffer": "x", "element_bytes": 2, "shape": [64, 32], "strides": [128],
+//!                           "box": [64, 16], "swizzle": 128}}],
 //!  "seed": null, "threads": null}
 //! ```
 //!
+//! A tensor map begins with its fastest dimension; strides are in bytes, from the second dimension on.
 //! Paths are relative to the job file. Buffers without `from` hold bytes that nothing wrote. Exit status: 0
 //! where nothing was found, 1 where something was, 2 for a job or a kernel that it does not understand.
 
@@ -19,7 +22,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use ptx::{Kernel, Launch, Memory, Module, Options, Report, launch};
+use ptx::memory::swizzle::Swizzle;
+use ptx::memory::tensor_map::{Element, Fill};
+use ptx::{Kernel, Launch, Memory, Module, Options, Report, TensorMap, launch};
 use serde::{Deserialize, Serialize};
 
 /// A job file.
@@ -61,6 +66,21 @@ struct Argument {
     f32: Option<f32>,
     f64: Option<f64>,
     bytes: Option<String>,
+    tensor_map: Option<Map>,
+}
+
+/// A tensor map of a buffer.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Map {
+    buffer: String,
+    element_bytes: u32,
+    shape: Vec<u64>,
+    strides: Vec<u64>,
+    #[serde(rename = "box")]
+    tile: Vec<u32>,
+    #[serde(default)]
+    swizzle: u32,
 }
 
 /// What is printed.
@@ -186,10 +206,10 @@ fn parameters(
 
 impl Argument {
     fn bytes(&self, addresses: &BTreeMap<String, (u64, usize)>) -> Result<Vec<u8>, String> {
-        let pointer = |name: &String| {
-            let (address, _) = addresses.get(name).ok_or_else(|| format!("no buffer `{name}`"))?;
-            Ok((address + self.offset.unwrap_or(0)).to_le_bytes().to_vec())
+        let address = |name: &String| {
+            addresses.get(name).map(|&(address, _)| address).ok_or_else(|| format!("no buffer `{name}`"))
         };
+        let pointer = |name| Ok((address(name)? + self.offset.unwrap_or(0)).to_le_bytes().to_vec());
         let forms: Vec<Result<Vec<u8>, String>> = [
             self.buffer.as_ref().map(pointer),
             self.i32.map(|value| Ok(value.to_le_bytes().to_vec())),
@@ -199,6 +219,7 @@ impl Argument {
             self.f32.map(|value| Ok(value.to_le_bytes().to_vec())),
             self.f64.map(|value| Ok(value.to_le_bytes().to_vec())),
             self.bytes.as_deref().map(from_hex),
+            self.tensor_map.as_ref().map(|map| map.bytes(address(&map.buffer)?)),
         ]
         .into_iter()
         .flatten()
@@ -207,6 +228,27 @@ impl Argument {
             Ok([form]) if self.offset.is_none() || self.buffer.is_some() => form,
             _ => Err("needs exactly one value, and `offset` only with `buffer`".to_owned()),
         }
+    }
+}
+
+impl Map {
+    fn bytes(&self, address: u64) -> Result<Vec<u8>, String> {
+        let element = Element::from_bytes(self.element_bytes)
+            .ok_or_else(|| format!("elements of {} bytes; there are 1, 2, 4, 8", self.element_bytes))?;
+        let swizzle = Swizzle::from_bytes(self.swizzle)
+            .ok_or_else(|| format!("a swizzle of {}; there are 0, 32, 64, 128", self.swizzle))?;
+        let map = TensorMap {
+            address,
+            element,
+            shape: self.shape.clone(),
+            strides: self.strides.clone(),
+            element_strides: vec![1; self.shape.len()],
+            tile: self.tile.clone(),
+            swizzle,
+            fill: Fill::Zero,
+        };
+        map.check()?;
+        Ok(map.encode().to_vec())
     }
 }
 
