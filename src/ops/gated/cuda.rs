@@ -47,6 +47,7 @@ pub fn backward(
 }
 
 fn grid(count: usize) -> Grid {
+    assert!(count.is_multiple_of(8), "gated: {count} elements, needed a multiple of 8");
     Grid::line(count.div_ceil(VALUES_PER_BLOCK), THREADS)
 }
 

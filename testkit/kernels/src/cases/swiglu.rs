@@ -1,4 +1,4 @@
-//! Both gates, with tails that fill no vector. The truth is f64 on the same bf16 inputs.
+//! Both gates, with tails that fill no block. The truth is f64 on the same bf16 inputs.
 
 use preceptor::base::Result;
 use preceptor::ops::gated::{Activation, cuda};
@@ -8,8 +8,8 @@ use crate::case::{Case, Outcome};
 use crate::compare::Comparison;
 use crate::inputs::scaled;
 
-/// One element; one below, at and above a thread's 8 and a block's 2048; a prime; a row of a real model.
-const COUNTS: &[usize] = &[1, 7, 8, 9, 2047, 2048, 2049, 10_007, 14_336];
+/// One thread; one below, at and above a warp and a block; a prime number of threads; a row of a real model.
+const COUNTS: &[usize] = &[8, 248, 256, 264, 2040, 2048, 2056, 8 * 1009, 14_336];
 
 /// Standard deviations of the inputs: usual ones, and such that the gate saturates on both sides.
 const SCALES: &[f32] = &[1.0, 30.0];
