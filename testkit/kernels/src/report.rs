@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::budgets::Budgets;
+use crate::budgets::{Budgets, SECTORS, WAVEFRONTS};
 use crate::compare::Comparison;
 use crate::gate::{COUNTED, Measured};
 use crate::run::Ran;
@@ -82,6 +82,30 @@ impl Checked {
             };
             ran.costs.iter().filter_map(of)
         })
+    }
+
+    /// Where measured cases move more than they may.
+    pub fn exceeded(&self, budgets: &Budgets) -> Vec<String> {
+        let entries: BTreeSet<&String> =
+            self.ran.iter().flat_map(|ran| &ran.launches).map(|launch| &launch.kernel).collect();
+        let mut faults = Vec::new();
+        for entry in entries {
+            let budget = budgets.of(&self.file, entry).cloned().unwrap_or_default();
+            for cost in self.costs(entry) {
+                let [sectors, _, wavefronts] = cost.ratios();
+                let limits = [
+                    ("sectors", sectors, budget.sectors.unwrap_or(SECTORS)),
+                    ("wavefronts", wavefronts, budget.wavefronts.unwrap_or(WAVEFRONTS)),
+                ];
+                for (what, found, limit) in limits.into_iter().filter(|(_, found, limit)| found > limit) {
+                    let Ran { case, device, .. } = cost.ran;
+                    faults.push(format!(
+                        "{entry}: {case} on {device}: {found:.3} times the least {what}, budget {limit}"
+                    ));
+                }
+            }
+        }
+        faults
     }
 
     /// Everything.
