@@ -56,13 +56,13 @@ struct RowsAlongK {
             from[i] = matrix + (size_t)min(first_row + row + i * ROWS_APART, rows - 1) * stride + chunk * 8;
         to = shared + swizzle<CHUNKS>(row, chunk);
     }
-    // The first `depth` k of the step, zeros for the rest.
-    __device__ void copy(int stage, int depth) const
+    // The step that begins at k = `ahead`, its first `depth` k; zeros for the rest.
+    __device__ void copy(int stage, int ahead, int depth) const
     {
         const bool valid = (int)threadIdx.x % CHUNKS * 8 < depth;
 #pragma unroll
         for (int i = 0; i < COPIES; ++i)
-            cp_async16(to + stage * STAGE_BYTES + i * ROWS_APART * DEPTH * 2, from[i], valid);
+            cp_async16(to + stage * STAGE_BYTES + i * ROWS_APART * DEPTH * 2, from[i] + ahead, valid);
     }
     __device__ void advance(int depth)
     {
@@ -75,7 +75,7 @@ struct RowsAlongK {
 struct RowsAlongN {
     static constexpr int CHUNKS = TILE / 8, ROWS_APART = THREADS / CHUNKS, COPIES = DEPTH / ROWS_APART;
     const bf16* from;
-    size_t stride;
+    int stride;
     unsigned to;
 
     __device__ RowsAlongN(const bf16* matrix, int stride, int first_column, int columns, unsigned shared)
@@ -85,14 +85,15 @@ struct RowsAlongN {
         from = matrix + (size_t)row * stride + min(first_column + chunk * 8, columns - 8);
         to = shared + swizzle<CHUNKS>(row, chunk);
     }
-    __device__ void copy(int stage, int depth) const
+    __device__ void copy(int stage, int ahead, int depth) const
     {
 #pragma unroll
         for (int i = 0; i < COPIES; ++i)
-            cp_async16(to + stage * STAGE_BYTES + i * ROWS_APART * TILE * 2, from + i * ROWS_APART * stride,
-                       (int)threadIdx.x / CHUNKS + i * ROWS_APART < depth);
+            cp_async16(to + stage * STAGE_BYTES + i * ROWS_APART * TILE * 2,
+                       from + (long long)stride * (ahead + i * ROWS_APART),
+                       depth == DEPTH || (int)threadIdx.x / CHUNKS + i * ROWS_APART < depth);
     }
-    __device__ void advance(int depth) { from += depth * stride; }
+    __device__ void advance(int depth) { from += (long long)stride * depth; }
 };
 
 // sum += a b over the K of one pair of operands.
@@ -118,19 +119,25 @@ __device__ inline void add_product(float (&sum)[4][8][4], unsigned shared, const
             + (NT ? swizzle<OperandB::CHUNKS>(warp % 2 * HALF + lane / 16 * 8 + lane % 8, j % 2 * 2 + lane / 8 % 2)
                   : swizzle<OperandB::CHUNKS>(lane % 16, (warp % 2 * HALF + j * 16) / 8 + lane / 16));
 
+    // The compiler cannot see through these, so it keeps the addresses instead of finding them anew in the loop.
+#pragma unroll
+    for (int k = 0; k < 2; ++k) asm("" : "+r"(read_a[k]));
+#pragma unroll
+    for (int j = 0; j < 4; ++j) asm("" : "+r"(read_b[j]));
+
     __syncthreads();           // whoever used the shared memory before is done
-    tile_a.copy(0, first_depth);
-    tile_b.copy(0, first_depth);
+    tile_a.copy(0, 0, first_depth);
+    tile_b.copy(0, 0, first_depth);
     cp_async_commit();
     tile_a.advance(first_depth);
     tile_b.advance(first_depth);
     if (steps > 1) {
-        tile_a.copy(1, DEPTH);
-        tile_b.copy(1, DEPTH);
-        tile_a.advance(DEPTH);
-        tile_b.advance(DEPTH);
+        tile_a.copy(1, 0, DEPTH);
+        tile_b.copy(1, 0, DEPTH);
     }
     cp_async_commit();
+    tile_a.advance(DEPTH);
+    tile_b.advance(DEPTH);
 
     for (int base = 0; base < steps; base += STAGES) {
 #pragma unroll
@@ -139,10 +146,8 @@ __device__ inline void add_product(float (&sum)[4][8][4], unsigned shared, const
             cp_async_wait<STAGES - 2>();
             __syncthreads();   // this step's operands are here, and the step before is done with its stage
             if (base + stage + STAGES - 1 < steps) {
-                tile_a.copy((stage + STAGES - 1) % STAGES, DEPTH);
-                tile_b.copy((stage + STAGES - 1) % STAGES, DEPTH);
-                tile_a.advance(DEPTH);
-                tile_b.advance(DEPTH);
+                tile_a.copy((stage + STAGES - 1) % STAGES, stage * DEPTH, DEPTH);
+                tile_b.copy((stage + STAGES - 1) % STAGES, stage * DEPTH, DEPTH);
             }
             cp_async_commit();
 #pragma unroll
@@ -163,6 +168,8 @@ __device__ inline void add_product(float (&sum)[4][8][4], unsigned shared, const
                         mma_bf16(sum[i][j], piece_a[i], piece_b[j / 2][j % 2 * 2], piece_b[j / 2][j % 2 * 2 + 1]);
             }
         }
+        tile_a.advance(STAGES * DEPTH);
+        tile_b.advance(STAGES * DEPTH);
     }
 }
 

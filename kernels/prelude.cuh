@@ -100,8 +100,8 @@ __device__ inline unsigned swizzle(unsigned row, unsigned chunk)
     return (row * CHUNKS + (chunk ^ (row / (8 / G)) % G)) * 16;
 }
 
-// Copies 16 bytes to shared memory while the thread goes on. Where `valid` is false it writes zeros and
-// reads nothing, but `global` must still be a pointer into the tensor.
+// Copies 16 bytes to shared memory while the thread goes on. Where `valid` is false it writes zeros and reads
+// nothing, whatever `global` is.
 __device__ inline void cp_async16(unsigned shared, const void* global, bool valid = true)
 {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
@@ -152,4 +152,13 @@ __device__ inline uint4 philox(uint4 counter, uint2 key)
         key = make_uint2(key.x + 0x9e3779b9u, key.y + 0xbb67ae85u);
     }
     return counter;
+}
+
+// A mask for two bf16: the low half is all ones where the top bit of byte `byte` of `first` is set, the high
+// half where that of `second` is. One instruction; shifts bring the wanted bits to the tops of bytes.
+__device__ inline unsigned pair_mask(unsigned first, unsigned second, int byte)
+{
+    unsigned mask;   // a selector's bit 3 repeats the byte's sign
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(mask) : "r"(first), "r"(second), "r"(0xcc88 + byte * 0x1111));
+    return mask;
 }

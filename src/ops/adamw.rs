@@ -10,6 +10,8 @@
 //! over fixed blocks. Source: Loshchilov & Hutter 2019, in the order of operations of torch.optim.AdamW;
 //! the clip is torch's clip_grad_norm_; docs/math.md#adamw.
 
+pub mod cuda;
+
 use rayon::prelude::*;
 
 use crate::device::{Buffer, Device};
@@ -31,6 +33,39 @@ pub struct Constants {
     pub update: u64,
     /// c, the factor of the gradient.
     pub clip: f32,
+}
+
+/// The constants as every element uses them.
+struct Rates {
+    /// 1 - lr wd
+    decay: f32,
+    /// lr / (1 - b1^t)
+    step: f32,
+    /// sqrt(1 - b2^t)
+    root: f32,
+    beta1: f32,
+    /// 1 - b1
+    rest1: f32,
+    beta2: f32,
+    /// 1 - b2
+    rest2: f32,
+    epsilon: f32,
+}
+
+impl Constants {
+    fn rates(&self) -> Rates {
+        let t = self.update.min(i32::MAX as u64) as i32;
+        Rates {
+            decay: (1.0 - self.learning_rate * self.weight_decay) as f32,
+            step: (self.learning_rate / (1.0 - self.beta1.powi(t))) as f32,
+            root: (1.0 - self.beta2.powi(t)).sqrt() as f32,
+            beta1: self.beta1 as f32,
+            rest1: (1.0 - self.beta1) as f32,
+            beta2: self.beta2 as f32,
+            rest2: (1.0 - self.beta2) as f32,
+            epsilon: self.epsilon as f32,
+        }
+    }
 }
 
 /// The 2-norm of all gradients.
@@ -61,19 +96,13 @@ pub fn update(
 ) {
     const BLOCK: usize = 1 << 14;
     let Device::Cpu(cpu) = device;
-    let c = constants;
-    let t = c.update.min(i32::MAX as u64) as i32;
-    let decay = (1.0 - c.learning_rate * c.weight_decay) as f32;
-    let step = (c.learning_rate / (1.0 - c.beta1.powi(t))) as f32;
-    let root = (1.0 - c.beta2.powi(t)).sqrt() as f32;
-    let (beta1, beta2, epsilon) = (c.beta1 as f32, c.beta2 as f32, c.epsilon as f32);
-    let (rest1, rest2) = ((1.0 - c.beta1) as f32, (1.0 - c.beta2) as f32);
+    let Rates { decay, step, root, beta1, rest1, beta2, rest2, epsilon } = constants.rates();
     cpu.run(|| {
         let moments = m.values_mut().par_chunks_mut(BLOCK).zip(v.values_mut().par_chunks_mut(BLOCK));
         let values = p.values_mut().par_chunks_mut(BLOCK).zip(g.values().par_chunks(BLOCK));
         values.zip(moments).for_each(|((p, g), (m, v))| {
             for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
-                let g = g * c.clip;
+                let g = g * constants.clip;
                 *m = beta1 * *m + rest1 * g;
                 *v = beta2 * *v + rest2 * g * g;
                 *p = *p * decay - step * *m / (v.sqrt() / root + epsilon);

@@ -9,6 +9,8 @@
 //! Shapes: all N x F. Sources: Shazeer 2020 (SwiGLU, GeGLU); Hendrycks & Gimpel 2016 (GELU and its tanh form);
 //! docs/math.md#gated.
 
+pub mod cuda;
+
 use crate::device::{Buffer, Device};
 
 /// The gate's activation.

@@ -23,6 +23,7 @@ usage: cargo xtask COMMAND
                                compiles every CUDA kernel for every architecture, executes its cases on the
                                stand-in driver and counts what it costs; of kernels/ or of a changed copy
   golden                       makes tests/golden again, by Transformers and PEFT
+  peer-kernels [NAME ...]      runs other libraries' Triton kernels in the interpreter, against numpy and figures
   peers                        lets PEFT, Transformers and TensorBoard read what preceptor writes
   fuzz [TARGET] [--seconds N]  fuzzes one target or each in turn, for N seconds (60)";
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         ["bench", name] => run(cargo().args(["bench", "--", name])),
         ["kernels", ref rest @ ..] => kernels::check(rest),
         ["golden"] => golden(),
+        ["peer-kernels", ref names @ ..] => peer_kernels(names),
         ["peers"] => peers(),
         ["fuzz", ref rest @ ..] => fuzz::run(rest),
         _ => {
@@ -108,4 +110,13 @@ fn peers() -> Result<()> {
     run(cargo().args(["build", "--release"]))?;
     let program = process::target().join("release/preceptor");
     run(python::script(&python, &root().join("xtask/peers.py")).arg(program).arg(root().join("tests/golden")))
+}
+
+/// Kernels that are not ours show whether the interpreter is a mirror of our own habits.
+fn peer_kernels(names: &[&str]) -> Result<()> {
+    let python = python::environment("peer-kernels")?;
+    run(cargo().args(["build", "--release", "--package", "ptx", "--bin", "ptxrun"]))?;
+    let program = process::target().join("release/ptxrun");
+    let folder = process::scratch().join("peer-kernels");
+    run(python::script(&python, &root().join("testkit/peers/run.py")).arg(program).arg(folder).args(names))
 }

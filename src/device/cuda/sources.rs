@@ -14,6 +14,8 @@ pub enum Sources {
     /// The program itself.
     #[default]
     Embedded,
+    /// Files built into the caller: path and text of each, headers among them.
+    Given(&'static [(&'static str, &'static str)]),
     /// A folder whose files replace those of the same name; headers that it lacks are the program's.
     Folder(PathBuf),
 }
@@ -38,13 +40,14 @@ impl Sources {
     /// The kernel file `name` (a path without `.cu`) with the headers.
     pub fn read(&self, name: &str) -> Result<Source> {
         let path = format!("{name}.cu");
-        let Some(embedded) = EMBEDDED.iter().find(|(known, _)| *known == path) else {
-            let known: Vec<_> = Self::names().collect();
+        let files = if let Self::Given(files) = self { files } else { EMBEDDED };
+        let Some(embedded) = files.iter().find(|(known, _)| *known == path) else {
+            let known: Vec<_> = files.iter().filter_map(|(path, _)| path.strip_suffix(".cu")).collect();
             return Err(Error::input(format!("there is no kernel file `{name}`, needed one of {known:?}")));
         };
-        let headers = EMBEDDED.iter().filter(|(path, _)| path.ends_with(".cuh"));
+        let headers = files.iter().filter(|(path, _)| path.ends_with(".cuh"));
         Ok(match self {
-            Self::Embedded => Source {
+            Self::Embedded | Self::Given(_) => Source {
                 path,
                 text: Cow::Borrowed(embedded.1),
                 headers: headers.map(|&(path, text)| (path, Cow::Borrowed(text))).collect(),

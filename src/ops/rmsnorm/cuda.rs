@@ -12,9 +12,11 @@ const VALUES_PER_THREAD: usize = 32;
 /// The most threads of a block that holds a row.
 const ROW_THREADS: usize = 512;
 /// The threads of a block that holds several heads.
-const HEAD_THREADS: u32 = 256;
-/// A multiprocessor's threads, which the grid is to fill.
-const RESIDENT_THREADS: usize = 2048;
+const HEAD_THREADS: usize = 256;
+/// Threads that fill a multiprocessor, by the registers that a thread of the kernels takes: blocks beyond them
+/// would wait, and then read w once more.
+const RESIDENT_ROW_THREADS: usize = 512;
+const RESIDENT_HEAD_THREADS: usize = 1280;
 
 /// The widest group.
 pub const MAX_WIDTH: usize = VALUES_PER_THREAD * ROW_THREADS;
@@ -111,12 +113,12 @@ impl Shape {
 
     /// As many blocks as run at once, or fewer if there is less to do.
     fn grid(&self, cuda: &Cuda) -> Grid {
-        let (threads, groups) = match self.lanes {
-            Some(lanes) => (HEAD_THREADS, HEAD_THREADS as usize / lanes),
-            None => ((self.width.div_ceil(VALUES_PER_THREAD).next_multiple_of(32)) as u32, 1),
+        let (threads, groups_per_block, resident_threads) = match self.lanes {
+            Some(lanes) => (HEAD_THREADS, HEAD_THREADS / lanes, RESIDENT_HEAD_THREADS),
+            None => (self.width.div_ceil(VALUES_PER_THREAD).next_multiple_of(32), 1, RESIDENT_ROW_THREADS),
         };
-        let resident = cuda.gpu().multiprocessors as usize * (RESIDENT_THREADS / threads as usize);
-        Grid::line(self.groups.div_ceil(groups).min(resident), threads)
+        let resident = cuda.gpu().multiprocessors as usize * (resident_threads / threads);
+        Grid::line(self.groups.div_ceil(groups_per_block).min(resident), threads as u32)
     }
 
     fn push(&self, arguments: &mut Vec<Arg<'_>>) {

@@ -6,59 +6,112 @@ use preceptor::ops::rmsnorm::cuda::{self, Residual};
 use crate::bench::Bench;
 use crate::case::{Case, Outcome};
 use crate::compare::Comparison;
-use crate::inputs::normal;
+use crate::inputs::{normal, scaled};
 
 const EPS: f32 = 1e-5;
 
-/// Groups and their width: one vector, one below and above what a block or a warp holds, real widths of
-/// models (576, 2048, 4096) and heads (64, 128, 256).
-const SHAPES: &[(usize, usize)] =
-    &[(1, 8), (7, 64), (33, 128), (3, 256), (1, 264), (5, 576), (2, 1024), (3, 1032), (4, 2048), (3, 4096)];
+/// Groups and their width: one vector; one below, at and above what lanes, a warp and a block hold; widths of
+/// models (576, 2048, 4096, 8192) and of heads (64, 80, 128, 256); more groups than a device has room for at once.
+const SHAPES: &[(usize, usize)] = &[
+    (1, 8),
+    (37, 64),
+    (13, 80),
+    (33, 128),
+    (3, 256),
+    (1, 264),
+    (5, 576),
+    (2, 1016),
+    (2, 1024),
+    (3, 1032),
+    (4, 2048),
+    (3, 4096),
+    (2, 8192),
+    (1, cuda::MAX_WIDTH),
+    (3001, 264),
+    (30_011, 8),
+];
+
+/// Groups whose gain is 1 + w, and groups so large or small that eps is nothing or all.
+const INPUTS: &[Inputs] = &[
+    Inputs { n: 3, d: 640, offset: 1.0, scale: 1.0 },
+    Inputs { n: 9, d: 64, offset: 1.0, scale: 1.0 },
+    Inputs { n: 3, d: 640, offset: 0.0, scale: 1e4 },
+    Inputs { n: 3, d: 640, offset: 0.0, scale: 1e-4 },
+];
 
 pub(super) fn cases() -> Vec<Case> {
-    let mut cases = Vec::new();
-    for &(n, d) in SHAPES {
-        cases.push(Case::new("rmsnorm", format!("forward, {n} x {d}"), move |bench| {
-            forward(bench, n, d, 0.0)
-        }));
-        cases.push(Case::new("rmsnorm", format!("backward, {n} x {d}"), move |bench| backward(bench, n, d)));
-    }
-    cases.push(Case::new("rmsnorm", "forward, gain 1 + w", |bench| forward(bench, 3, 640, 1.0)));
-    cases
+    let shapes = SHAPES.iter().map(|&(n, d)| Inputs { n, d, offset: 0.0, scale: 1.0 });
+    let inputs = shapes.chain(INPUTS.iter().copied());
+    inputs
+        .flat_map(|i| {
+            let name = |pass| format!("{pass}, {} x {} of size {}, gain {} + w", i.n, i.d, i.scale, i.offset);
+            [
+                Case::new("rmsnorm", name("forward"), move |bench| forward(bench, i)),
+                Case::new("rmsnorm", name("backward"), move |bench| backward(bench, i, Beside::Residual)),
+                Case::new("rmsnorm", name("backward in place"), move |bench| {
+                    backward(bench, i, Beside::Itself)
+                }),
+                Case::new("rmsnorm", name("backward alone"), move |bench| {
+                    backward(bench, i, Beside::Nothing)
+                }),
+            ]
+        })
+        .collect()
 }
 
-fn forward(bench: &Bench, n: usize, d: usize, offset: f32) -> Result<Outcome> {
-    let (x, w) = (normal(0, n * d), normal(1, d));
+/// What the inputs are made from.
+#[derive(Clone, Copy)]
+struct Inputs {
+    n: usize,
+    d: usize,
+    /// Of the gain.
+    offset: f32,
+    /// The standard deviation of x.
+    scale: f32,
+}
+
+/// What the gradient is added to.
+#[derive(Clone, Copy)]
+enum Beside {
+    Nothing,
+    Itself,
+    Residual,
+}
+
+fn forward(bench: &Bench, inputs: Inputs) -> Result<Outcome> {
+    let Inputs { n, d, offset, scale } = inputs;
+    let (x, w) = (scaled(0, n * d, scale), normal(1, d));
     let (mut y, mut rrms) = (bench.buffer(n * d)?, bench.buffer(n)?);
     cuda::forward(&bench.cuda, &mut y, &mut rrms, &bench.bf16(&x)?, &bench.bf16(&w)?, offset, EPS)?;
     let truth = Truth::of(&x, &w, offset);
-    let scale: Vec<f32> = truth.rrms.iter().map(|&s| s as f32).collect();
+    // Its size depends on that of x, so the factor is compared, not the value.
+    let found = bench.download(&rrms)?;
+    let factors: Vec<f32> = found.iter().zip(&truth.rrms).map(|(&s, t)| (f64::from(s) / t) as f32).collect();
     let outcome = Outcome::of([
         Comparison::stored_in_bf16("y", &bench.download_bf16(&y)?, &truth.y),
-        Comparison::new("rrms", &bench.download(&rrms)?, &scale, &truth.rrms),
+        Comparison::new("rrms / truth", &factors, &vec![1.0; n], &vec![1.0; n]),
     ]);
     Ok(outcome.costing(n * d, 4 * n * d + 2 * d + 4 * n))
 }
 
-fn backward(bench: &Bench, n: usize, d: usize) -> Result<Outcome> {
-    let (x, w, dy, old) = (normal(0, n * d), normal(1, d), normal(2, n * d), normal(3, n * d));
-    let truth = Truth::of(&x, &w, 0.0);
+fn backward(bench: &Bench, inputs: Inputs, beside: Beside) -> Result<Outcome> {
+    let Inputs { n, d, offset, scale } = inputs;
+    let (x, w, dy, old) = (scaled(0, n * d, scale), normal(1, d), normal(2, n * d), normal(3, n * d));
+    let truth = Truth::of(&x, &w, offset);
     let rrms: Vec<f32> = truth.rrms.iter().map(|&s| s as f32).collect();
-    let (dy_, x_, w_) = (bench.bf16(&dy)?, bench.bf16(&x)?, bench.bf16(&w)?);
-    let (rrms, old_) = (bench.upload(&rrms)?, bench.bf16(&old)?);
-    let run = |start: &[f32], residual: Residual<'_>| {
-        let mut dx = bench.bf16(start)?;
-        cuda::backward(&bench.cuda, &mut dx, &dy_, &x_, &rrms, &w_, residual, 0.0)?;
-        bench.download_bf16(&dx)
+    let other = bench.bf16(&old)?;
+    let (residual, start, added) = match beside {
+        Beside::Nothing => (Residual::None, &dy, &vec![0.0; n * d]),
+        Beside::Itself => (Residual::InPlace, &old, &old),
+        Beside::Residual => (Residual::Of(&other), &dy, &old),
     };
-    let sum = truth.gradient(&x, &w, &dy, &old);
-    let alone = truth.gradient(&x, &w, &dy, &vec![0.0; n * d]);
-    let outcome = Outcome::of([
-        Comparison::stored_in_bf16("dx", &run(&dy, Residual::None)?, &alone),
-        Comparison::stored_in_bf16("dx in place", &run(&old, Residual::InPlace)?, &sum),
-        Comparison::stored_in_bf16("dx + residual", &run(&dy, Residual::Of(&old_))?, &sum),
-    ]);
-    Ok(outcome)
+    let mut dx = bench.bf16(start)?;
+    let (dy_, x_, rrms, w_) = (bench.bf16(&dy)?, bench.bf16(&x)?, bench.upload(&rrms)?, bench.bf16(&w)?);
+    cuda::backward(&bench.cuda, &mut dx, &dy_, &x_, &rrms, &w_, residual, offset)?;
+    let truth = truth.gradient(&x, &w, &dy, added);
+    let outcome = Outcome::of([Comparison::stored_in_bf16("dx", &bench.download_bf16(&dx)?, &truth)]);
+    let tensors = if matches!(beside, Beside::Nothing) { 3 } else { 4 };
+    Ok(outcome.costing(n * d, 2 * tensors * n * d + 2 * d + 4 * n))
 }
 
 /// The equations of the kernel's head, in f64.

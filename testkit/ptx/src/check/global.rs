@@ -1,7 +1,7 @@
 //! Which blocks of one launch touch each word of global memory.
 //!
 //! Blocks run in any order and on several threads, so a conflict is looked for when all are done: for each
-//! word the first and last block that wrote it and that read it, in the order of blocks. So the findings do
+//! word (and byte, where accesses are narrower) the first and last block that wrote it and that read it, in the order of blocks. So the findings do
 //! not depend on who ran when. Where atomics order blocks, these run one by one, and a conflict is looked for at
 //! each access ([`Touches::unordered`]). Atomic accesses conflict with nothing here.
 
@@ -74,17 +74,30 @@ impl Range {
     }
 }
 
+/// Who wrote and who read a word or a byte.
 #[derive(Default)]
-struct Word {
+struct Cell {
     writers: Range,
     readers: Range,
 }
 
-type Chunk = OnceLock<Box<[Word]>>;
+/// The cells of [`CHUNK`] words.
+struct Cells {
+    /// By word: accesses of 4 bytes and more.
+    words: Box<[Cell]>,
+    /// By byte: narrower accesses, so that neighbours in one word do not meet.
+    bytes: OnceLock<Box<[Cell]>>,
+}
+
+type Chunk = OnceLock<Cells>;
 
 /// The touches of one launch, for each allocation.
 pub struct Touches {
     chunks: Vec<Box<[Chunk]>>,
+}
+
+fn cells(count: usize) -> Box<[Cell]> {
+    (0..count).map(|_| Cell::default()).collect()
 }
 
 impl Touches {
@@ -98,11 +111,19 @@ impl Touches {
     #[inline(always)]
     pub fn add(&self, allocation: usize, offset: usize, bytes: u32, writes: bool, by: Toucher) {
         let touch = Touch::new(by.block, by.pc, by.warp, by.lane);
-        for word in offset / 4..(offset + bytes as usize).div_ceil(4) {
-            let chunk = self.chunks[allocation][word / CHUNK]
-                .get_or_init(|| (0..CHUNK).map(|_| Word::default()).collect());
-            let word = &chunk[word % CHUNK];
-            if writes { word.writers.add(touch) } else { word.readers.add(touch) }
+        let add = |cell: &Cell| if writes { cell.writers.add(touch) } else { cell.readers.add(touch) };
+        let chunk = |word: usize| {
+            self.chunks[allocation][word / CHUNK]
+                .get_or_init(|| Cells { words: cells(CHUNK), bytes: OnceLock::new() })
+        };
+        if bytes >= 4 {
+            for word in offset / 4..(offset + bytes as usize) / 4 {
+                add(&chunk(word).words[word % CHUNK]);
+            }
+        } else {
+            let narrow = chunk(offset / 4).bytes.get_or_init(|| cells(4 * CHUNK));
+            let first = offset % (4 * CHUNK);
+            narrow[first..first + bytes as usize].iter().for_each(add);
         }
     }
 
@@ -115,11 +136,17 @@ impl Touches {
         writes: bool,
         knows: impl Fn(u64) -> bool,
     ) -> Option<u64> {
-        let words = offset / 4..(offset + bytes as usize).div_ceil(4);
-        let touched =
-            words.filter_map(|word| Some(&self.chunks[allocation][word / CHUNK].get()?[word % CHUNK]));
-        let ranges = touched.flat_map(|word| [Some(&word.writers), writes.then_some(&word.readers)]);
-        let ends = ranges.flatten().filter_map(Range::get).flat_map(|(first, last)| [first, last]);
+        let touched = (offset..offset + bytes as usize).filter_map(|byte| {
+            let cells = self.chunks[allocation][byte / (4 * CHUNK)].get()?;
+            let narrow = cells.bytes.get().map(|bytes| &bytes[byte % (4 * CHUNK)]);
+            Some([Some(&cells.words[byte / 4 % CHUNK]), narrow])
+        });
+        let ranges = touched
+            .flatten()
+            .flatten()
+            .flat_map(|cell| [Some(&cell.writers), writes.then_some(&cell.readers)])
+            .flatten();
+        let ends = ranges.filter_map(Range::get).flat_map(|(first, last)| [first, last]);
         ends.map(Touch::block).find(|&block| !knows(block))
     }
 
@@ -132,20 +159,20 @@ impl Touches {
         at: impl Fn(u32) -> At,
     ) {
         for (allocation, chunks) in allocations.iter().map(AsRef::as_ref).zip(&self.chunks) {
-            for (index, chunk) in chunks.iter().enumerate() {
-                let words = chunk.get().into_iter().flat_map(|words| words.iter()).enumerate();
-                for (word, touched) in words {
-                    let Some((writer, other, what)) = touched.conflict() else { continue };
-                    let line = at(other.pc()).place.line;
-                    findings.add(Check::GlobalRace, at(writer.pc()), || Found {
-                        block: Block::index_of(writer.block(), grid),
-                        warp: writer.warp(),
-                        lanes: 1 << writer.lane(),
+            let touched = chunks.iter().enumerate().filter_map(|(index, chunk)| Some((index, chunk.get()?)));
+            for (index, cells) in touched {
+                for (byte, conflict) in cells.conflicts() {
+                    let line = at(conflict.other.pc()).place.line;
+                    findings.add(Check::GlobalRace, at(conflict.writer.pc()), || Found {
+                        block: Block::index_of(conflict.writer.block(), grid),
+                        warp: conflict.writer.warp(),
+                        lanes: 1 << conflict.writer.lane(),
                         message: format!(
-                            "bytes {}.. of {} are written here and {what} at line {line} by block {:?}, and nothing orders the two",
-                            4 * (index * CHUNK + word),
+                            "byte {} of {} is written here and {} at line {line} by block {:?}, and nothing orders the two",
+                            4 * index * CHUNK + byte,
                             allocation.label,
-                            Block::index_of(other.block(), grid),
+                            conflict.what,
+                            Block::index_of(conflict.other.block(), grid),
                         ),
                         times: 1,
                     });
@@ -155,14 +182,45 @@ impl Touches {
     }
 }
 
-impl Word {
-    fn conflict(&self) -> Option<(Touch, Touch, &'static str)> {
-        let (first, last) = self.writers.get()?;
-        if first.block() != last.block() {
-            return Some((first, last, "written"));
+/// Two blocks at the same bytes.
+struct Conflict {
+    writer: Touch,
+    other: Touch,
+    /// What the other did.
+    what: &'static str,
+}
+
+impl Cells {
+    /// The conflicts and the bytes where they are.
+    fn conflicts(&self) -> impl Iterator<Item = (usize, Conflict)> {
+        let narrow = self.bytes.get();
+        self.words.iter().enumerate().flat_map(move |(word, cell)| {
+            let wide = Cell::conflict([Some(cell), None]).map(|conflict| (4 * word, conflict));
+            let narrow = narrow.into_iter().flat_map(move |bytes| {
+                let bytes = bytes[4 * word..4 * word + 4].iter().enumerate();
+                bytes.filter_map(move |(byte, narrow)| {
+                    Some((4 * word + byte, Cell::conflict([Some(cell), Some(narrow)])?))
+                })
+            });
+            wide.into_iter().chain(narrow)
+        })
+    }
+}
+
+impl Cell {
+    /// Whether two blocks meet in the accesses of these cells.
+    fn conflict(cells: [Option<&Self>; 2]) -> Option<Conflict> {
+        let join = |range: fn(&Self) -> &Range| {
+            let ranges = cells.into_iter().flatten().filter_map(|cell| range(cell).get());
+            ranges.reduce(|(a, b), (c, d)| (a.min(c), b.max(d)))
+        };
+        let (writer, last) = join(|cell| &cell.writers)?;
+        if writer.block() != last.block() {
+            return Some(Conflict { writer, other: last, what: "written" });
         }
-        let (earliest, latest) = self.readers.get()?;
-        [earliest, latest].into_iter().find(|r| r.block() != first.block()).map(|r| (first, r, "read"))
+        let (earliest, latest) = join(|cell| &cell.readers)?;
+        let other = [earliest, latest].into_iter().find(|reader| reader.block() != writer.block())?;
+        Some(Conflict { writer, other, what: "read" })
     }
 }
 
@@ -177,4 +235,49 @@ pub struct Toucher {
     pub warp: u32,
     /// The lane.
     pub lane: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn touch(touches: &Touches, block: u64, offset: usize, bytes: u32, writes: bool) {
+        touches.add(0, offset, bytes, writes, Toucher { block, pc: block as u32, warp: 0, lane: 0 });
+    }
+
+    fn conflicts(touches: &Touches) -> Vec<(usize, &'static str)> {
+        let cells = touches.chunks[0][0].get().unwrap();
+        cells.conflicts().map(|(byte, conflict)| (byte, conflict.what)).collect()
+    }
+
+    fn fresh() -> Touches {
+        let memory = crate::memory::global::Memory::new();
+        memory.allocate(64, "x");
+        Touches::new(memory.snapshot().iter().map(AsRef::as_ref))
+    }
+
+    #[test]
+    fn two_blocks_meet_where_one_writes() {
+        let touches = fresh();
+        touch(&touches, 0, 0, 4, true);
+        touch(&touches, 1, 4, 8, true);
+        touch(&touches, 1, 16, 4, false);
+        touch(&touches, 2, 16, 4, false);
+        assert_eq!(conflicts(&touches), []);
+        touch(&touches, 3, 8, 4, true);
+        touch(&touches, 3, 0, 4, false);
+        assert_eq!(conflicts(&touches), [(0, "read"), (8, "written")]);
+    }
+
+    #[test]
+    fn neighbours_in_a_word_do_not_meet_but_wide_and_narrow_accesses_do() {
+        let touches = fresh();
+        touch(&touches, 0, 0, 2, true);
+        touch(&touches, 1, 2, 2, true);
+        assert_eq!(conflicts(&touches), []);
+        touch(&touches, 2, 0, 16, false);
+        assert_eq!(conflicts(&touches).len(), 4);
+        assert_eq!(touches.unordered(0, 3, 1, false, |block| block == 0), Some(1));
+        assert_eq!(touches.unordered(0, 1, 1, false, |block| block == 0), None);
+    }
 }

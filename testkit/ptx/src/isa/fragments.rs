@@ -15,8 +15,7 @@
 //!
 //! Source: PTX ISA, "Matrix Fragments for mma.m16n8k*" and "wgmma, register fragments".
 
-use half::f16;
-
+use super::half::{Bf16, F16, Float16};
 use crate::machine::registers::{Reg32, Registers};
 use crate::machine::{Lanes32, Mask};
 
@@ -35,10 +34,6 @@ pub trait Packed: 'static {
     fn element(word: u32, index: usize) -> f32;
 }
 
-/// Two f16.
-pub struct F16;
-/// Two bf16.
-pub struct Bf16;
 /// One tf32: an f32 whose lowest 13 bits are ignored.
 pub struct Tf32;
 /// Four s8.
@@ -46,26 +41,11 @@ pub struct S8;
 /// Four u8.
 pub struct U8;
 
-/// An f16 of any kind as f32; without a branch, so that loops over it are vectorised.
-#[inline(always)]
-pub fn widen_f16(bits: u16) -> f32 {
-    // shifted into place the exponent is 112 too small; the product repairs it, for subnormals too
-    let magnitude = f32::from_bits(u32::from(bits & 0x7fff) << 13) * f32::from_bits((127 + 112) << 23);
-    let special = if bits & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
-    f32::from_bits(magnitude.to_bits() | special | u32::from(bits & 0x8000) << 16)
-}
-
-/// A bf16 as f32.
-#[inline(always)]
-pub fn widen_bf16(bits: u16) -> f32 {
-    f32::from_bits(u32::from(bits) << 16)
-}
-
 impl Packed for F16 {
     const COUNT: usize = 2;
     #[inline(always)]
     fn element(word: u32, index: usize) -> f32 {
-        widen_f16((word >> (16 * index)) as u16)
+        Self((word >> (16 * index)) as u16).to_f32()
     }
 }
 
@@ -73,7 +53,7 @@ impl Packed for Bf16 {
     const COUNT: usize = 2;
     #[inline(always)]
     fn element(word: u32, index: usize) -> f32 {
-        widen_bf16((word >> (16 * index)) as u16)
+        Self((word >> (16 * index)) as u16).to_f32()
     }
 }
 
@@ -171,7 +151,7 @@ pub fn lanes_of(tile: &Tile, q: usize) -> Lanes32 {
 #[inline(always)]
 pub fn lanes_of_f16(tile: &Tile, q: usize) -> Lanes32 {
     let half = |lane: usize, index: usize| {
-        u32::from(f16::from_f32(tile[q * 8 + lane / 4][lane % 4 * 2 + index]).to_bits())
+        u32::from(F16::from_f32(tile[q * 8 + lane / 4][lane % 4 * 2 + index]).to_bits())
     };
     std::array::from_fn(|lane| half(lane, 0) | half(lane, 1) << 16)
 }
@@ -300,7 +280,7 @@ mod tests {
     #[test]
     fn fragments_lie_as_in_the_tables() {
         let bf16: fn(u32) -> u32 = |v| (v as f32).to_bits() >> 16;
-        let f16: fn(u32) -> u32 = |v| u32::from(half::f16::from_f32(v as f32).to_bits());
+        let f16: fn(u32) -> u32 = |v| u32::from(F16::from_f32(v as f32).to_bits());
         check::<Bf16, 16>((4, a_16bit_k16), (2, b_16bit), 16, bf16);
         check::<Bf16, 8>((2, a_16bit_k8), (1, b_16bit), 16, bf16);
         check::<F16, 16>((4, a_16bit_k16), (2, b_16bit), 16, f16);
@@ -331,7 +311,7 @@ mod tests {
         scatter_c(&mut registers, &list, &tile, !0);
         assert!(list.iter().zip(&before).all(|(&register, before)| registers.get32(register) == before));
 
-        let encode = |row, column| u32::from(half::f16::from_f32(number(row, column) as f32).to_bits());
+        let encode = |row, column| u32::from(F16::from_f32(number(row, column) as f32).to_bits());
         let (mut registers, list) = filled(2, 16, table, encode);
         let tile = gather_c_f16(&registers, &list);
         assert!(
@@ -340,18 +320,6 @@ mod tests {
         let before: Vec<_> = list.iter().map(|&register| *registers.get32(register)).collect();
         scatter_c_f16(&mut registers, &list, &tile, !0);
         assert!(list.iter().zip(&before).all(|(&register, before)| registers.get32(register) == before));
-    }
-
-    #[test]
-    fn every_f16_and_bf16_widens_exactly() {
-        for bits in 0..=u16::MAX {
-            let (f16, bf16) = (half::f16::from_bits(bits).to_f32(), half::bf16::from_bits(bits).to_f32());
-            assert!(
-                widen_f16(bits).to_bits() == f16.to_bits() || (widen_f16(bits).is_nan() && f16.is_nan()),
-                "{bits:#x}"
-            );
-            assert!(widen_bf16(bits).to_bits() == bf16.to_bits() || bf16.is_nan(), "{bits:#x}");
-        }
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! Source: PTX ISA, "Asynchronous Warpgroup Level Matrix Multiply-Accumulate Operation".
 
 use super::decode::{Decoded, Mnemonic, Operands};
-use super::fragments::{self, Bf16, COLUMNS, F16, Packed, ROWS, Tile};
+use super::fragments::{self, COLUMNS, Packed, ROWS, Tile};
+use super::half::{Bf16, F16};
 use super::matrix::exactly;
 use super::types::Type;
 use super::{Class, Execution, Flow};
@@ -176,6 +177,7 @@ fn issue(x: &mut Execution<'_, '_>, mask: Mask, form: &Form) {
         negative: form.negative,
         accumulate,
         tile,
+        issued: x.block.clocks.now(x.warp.id),
         group: 0,
     };
     if touch(x, &product) {
@@ -216,37 +218,49 @@ fn first_row(warp: u32) -> u32 {
     warp % 4 * ROWS as u32
 }
 
-/// Where the chunks of 8 elements of a product's operands lie: A for this warp's rows, then B.
-fn chunks(product: &Product, warp: u32) -> impl Iterator<Item = u32> {
+/// Checks that the operands in shared memory may be read; stamps them as read now.
+fn touch(x: &mut Execution<'_, '_>, product: &Product) -> bool {
     let left = match product.left {
-        Left::Shared(matrix) => Some(operand_chunks(matrix, first_row(warp), ROWS as u32)),
-        Left::Registers(..) => None,
+        Left::Shared(matrix) => touch_matrix(x, matrix, first_row(x.warp.id), ROWS as u32),
+        Left::Registers(..) => true,
     };
-    left.into_iter().flatten().chain(operand_chunks(product.right, 0, product.columns as u32))
+    left && touch_matrix(x, product.right, 0, product.columns as u32)
 }
 
-/// The chunks of `count` rows (or columns) from `first` on, for 16 k.
-fn operand_chunks(matrix: Matrix, first: u32, count: u32) -> impl Iterator<Item = u32> {
+/// Touches `count` rows (or columns) from `first` on, for 16 k.
+fn touch_matrix(x: &mut Execution<'_, '_>, matrix: Matrix, first: u32, count: u32) -> bool {
     let (lines, chunks) = if matrix.mn_major {
         (0..K as u32, first / 8..(first + count) / 8)
     } else {
         (first..first + count, 0..K as u32 / 8)
     };
-    lines.flat_map(move |line| chunks.clone().map(move |chunk| matrix.chunk(line, chunk)))
-}
-
-/// Checks that the operands in shared memory may be read; stamps them as read now.
-fn touch(x: &mut Execution<'_, '_>, product: &Product) -> bool {
-    let warp = x.warp.id;
-    chunks(product, warp).all(|chunk| x.shared_bulk(chunk, 16, 0, Access::Read))
+    for line in lines {
+        for pair in chunks.clone().step_by(2) {
+            let start = matrix.chunk(line, pair);
+            let neighbour = if pair + 1 < chunks.end { matrix.chunk(line, pair + 1) } else { start };
+            // a swizzle may exchange two chunks, which then still lie side by side
+            let good = if start.abs_diff(neighbour) == 16 {
+                x.shared_bulk(start.min(neighbour), 32, 0, Access::Read)
+            } else {
+                x.shared_bulk(start, 16, 0, Access::Read)
+                    && (neighbour == start || x.shared_bulk(neighbour, 16, 0, Access::Read))
+            };
+            if !good {
+                return false;
+            }
+        }
+    }
+    true
 }
 
 fn wait(x: &mut Execution<'_, '_>, keep: u32) {
     let here = x.at;
     while let Some(product) = x.warp.products.due(keep) {
         x.at = product.at;
-        // read again: until now the bytes must have stayed
-        touch(x, &product);
+        // the bytes must stay until now; a warp that released nothing since the issue has stamped them already
+        if x.block.clocks.now(x.warp.id) != product.issued {
+            touch(x, &product);
+        }
         if let Left::Registers(registers, held) = &product.left
             && (0..4).any(|q| *x.warp.registers.get32(registers[q]) != held[q])
         {

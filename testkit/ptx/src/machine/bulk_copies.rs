@@ -6,14 +6,13 @@
 //!
 //! Source: PTX ISA, "Data Movement and Conversion Instructions: Bulk copy" and "Tensor copy".
 
-use half::{bf16, f16};
-
 use super::block::Block;
 use super::warp::Warp;
 use super::{Lanes32, Mask, WARP, lanes};
 use crate::check::Check;
 use crate::check::clock::Clock;
 use crate::isa::At;
+use crate::isa::half::{Bf16, F16, Float16};
 use crate::memory::swizzle::Swizzle;
 use crate::memory::tensor_map::{Element, Fill, Row, TensorMap};
 
@@ -193,19 +192,18 @@ fn add(element: Element, address: u64, bytes: &[u8], block: &mut Block<'_>) {
                 let addend = f32::from_le_bytes(value.try_into().expect("four bytes"));
                 (f32::from_bits(word) + addend).to_bits()
             }
-            Element::F16 | Element::Bf16 => {
-                let (old, addend) =
-                    ((word >> shift) as u16, u16::from_le_bytes(value.try_into().expect("two")));
-                let sum = if element == Element::F16 {
-                    f16::from_f32(f16::from_bits(old).to_f32() + f16::from_bits(addend).to_f32()).to_bits()
-                } else {
-                    bf16::from_f32(bf16::from_bits(old).to_f32() + bf16::from_bits(addend).to_f32()).to_bits()
-                };
-                word & !(0xffff << shift) | u32::from(sum) << shift
-            }
+            Element::F16 => add16::<F16>(word, shift, value),
+            Element::Bf16 => add16::<Bf16>(word, shift, value),
             _ => word.wrapping_add(u32::from_le_bytes(value.try_into().expect("four bytes"))),
         });
     }
+}
+
+/// Adds to the half of a word that starts at bit `shift`.
+fn add16<T: Float16>(word: u32, shift: u32, value: &[u8]) -> u32 {
+    let addend = u16::from_le_bytes(value.try_into().expect("two bytes"));
+    let sum = T::from_f32(T::from_bits((word >> shift) as u16).to_f32() + T::from_bits(addend).to_f32());
+    word & !(0xffff << shift) | u32::from(sum.to_bits()) << shift
 }
 
 /// The bulk stores of one warp, and the groups of its lanes.

@@ -13,8 +13,10 @@ use super::registers::{Reg32, Registers};
 use super::warp::Warp;
 use super::{Lanes32, WARP};
 use crate::check::Check;
+use crate::check::clock::Tick;
 use crate::isa::At;
 use crate::isa::fragments::{self, COLUMNS, ROWS, Tile};
+use crate::isa::half::{F16, Float16};
 use crate::memory::matrix_descriptor::Matrix;
 
 /// Where A comes from.
@@ -45,6 +47,8 @@ pub struct Product {
     pub accumulate: bool,
     /// The accumulator.
     pub tile: u32,
+    /// The warp's tick at issue.
+    pub issued: Tick,
     /// Its group, counted from the warp's first; [`Products::start`] sets it.
     pub group: u32,
 }
@@ -204,9 +208,7 @@ impl Accumulator {
         }
         fragments::multiply_add(a, b, tile);
         if half {
-            tile.as_flattened_mut()
-                .iter_mut()
-                .for_each(|value| *value = half::f16::from_f32(*value).to_f32());
+            tile.as_flattened_mut().iter_mut().for_each(|value| *value = F16::from_f32(*value).to_f32());
         }
     }
 }
@@ -240,6 +242,7 @@ mod tests {
             negative: false,
             accumulate: true,
             tile,
+            issued: 0,
             group: 0,
         }
     }
