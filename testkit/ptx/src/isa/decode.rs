@@ -352,9 +352,9 @@ impl<'a> Operands<'a> {
 
     fn read64(&mut self, operand: &Operand<'_>) -> Result<Reg64, String> {
         let value = match operand {
-            Operand::Name(name) => match self.place64(name, 0) {
-                Some(register) => return Ok(register),
-                None => return self.register64(operand),
+            Operand::Name(name) => match (self.place64(name, 0), special(name)?) {
+                (Some(register), _) => return Ok(register),
+                _ => return self.register64(operand),
             },
             Operand::Sum(name, offset) => {
                 return self.place64(name, *offset).ok_or_else(|| format!("`{operand}` is not an address"));
