@@ -46,17 +46,20 @@ struct Folder(PathBuf);
 impl Folder {
     fn new(name: &str) -> Self {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("ptxrun-{name}"));
-        std::fs::create_dir_all(&path).unwrap();
+        std::fs::create_dir_all(&path).expect("a writable target folder");
         Self(path)
     }
 
     fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
-        std::fs::write(self.0.join(name), bytes).unwrap();
+        std::fs::write(self.0.join(name), bytes).expect("a writable folder");
     }
 
     fn run(&self, job: &str) -> Output {
         self.write("job.json", job);
-        Command::new(env!("CARGO_BIN_EXE_ptxrun")).arg(self.0.join("job.json")).output().unwrap()
+        Command::new(env!("CARGO_BIN_EXE_ptxrun"))
+            .arg(self.0.join("job.json"))
+            .output()
+            .expect("ptxrun was built")
     }
 }
 

@@ -56,7 +56,7 @@ fn two_sources_of_every_type() {
 #[test]
 fn unsigned_products_of_64_bits_have_a_right_upper_half() {
     let inputs = pairs(&INTEGERS, &INTEGERS);
-    let truth = |a: u64, b: u64| (u128::from(a) * u128::from(b) >> 64) as u64;
+    let truth = |a: u64, b: u64| ((u128::from(a) * u128::from(b)) >> 64) as u64;
     check2("mul.hi.u64 %d9, %d0, %d1;", "%d9", &inputs, truth);
 }
 
