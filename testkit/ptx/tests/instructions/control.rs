@@ -36,7 +36,7 @@ fn scopes_have_their_own_labels_and_registers() {
 #[test]
 fn barriers_reduce_over_the_block() {
     let values: Vec<u64> = (0..128).collect();
-    let with = |body: &str, result: &str| run_with(body, result, &[values.clone()], 128, None);
+    let with = |body: &str, result: &str| run_with(body, result, &[&values], 128, None);
     let (found, report) = with("setp.lt.u32 %p1, %r0, 50; bar.red.popc.u32 %r9, 0, %p1;", "%r9");
     assert_eq!((found, kinds(&report.findings)), (vec![50; 128], vec![]));
     for (kind, limit, expected) in [("and", 50, 0), ("or", 50, 1), ("and", 128, 1), ("or", 0, 0)] {

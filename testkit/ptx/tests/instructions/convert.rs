@@ -151,8 +151,7 @@ fn directed_narrowing_lies_on_its_side() {
         ("bf16", |bits| bf16::from_bits(bits as u16).to_f64()),
     ] {
         for mode in ["rz", "rm", "rp"] {
-            let found =
-                super::harness::run(&format!("cvt.{mode}.{ty}.f32 %h9, %r0;"), "%h9", &[values.clone()]);
+            let found = super::harness::run(&format!("cvt.{mode}.{ty}.f32 %h9, %r0;"), "%h9", &[&values]);
             for (&a, found) in values.iter().zip(found) {
                 let (value, result) = (f64::from(f32::from_bits(a as u32)), exact(found));
                 if value.is_nan() {

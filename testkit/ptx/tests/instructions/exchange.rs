@@ -37,7 +37,7 @@ fn shuffles_within_segments() {
                     "shfl.sync.{mode}.b32 %r9|%p1, %r0, {delta}, {c}, -1; cvt.u64.u32 %d9, %r9; @%p1 add.s64 %d9, %d9, 0x100000000;"
                 );
                 let expected = lanes(|lane| from(lane).map_or(values[lane], |from| values[from] + (1 << 32)));
-                assert_eq!(run(&body, "%d9", &[values.clone()]), expected, "{mode} {delta} width {width}");
+                assert_eq!(run(&body, "%d9", &[&values]), expected, "{mode} {delta} width {width}");
             }
         }
     }
@@ -48,19 +48,16 @@ fn votes_matches_and_reductions() {
     let bits: Vec<u64> = lanes(|lane| u64::from(lane % 3 == 0));
     let ballot = (0..32).filter(|lane| lane % 3 == 0).map(|lane| 1_u64 << lane).sum::<u64>();
     let prepare = "setp.ne.u32 %p1, %r0, 0;";
-    assert_eq!(
-        run(&format!("{prepare} vote.sync.ballot.b32 %r9, %p1, -1;"), "%r9", &[bits.clone()]),
-        [ballot; 32]
-    );
+    assert_eq!(run(&format!("{prepare} vote.sync.ballot.b32 %r9, %p1, -1;"), "%r9", &[&bits]), [ballot; 32]);
     for (kind, expected) in [("any", 1), ("all", 0), ("uni", 0)] {
         let body = format!("{prepare} vote.sync.{kind}.pred %p9, %p1, 0xffffffff;");
-        assert_eq!(run(&body, "%p9", &[bits.clone()]), [expected; 32], "{kind}");
+        assert_eq!(run(&body, "%p9", &[&bits]), [expected; 32], "{kind}");
     }
     let body = "setp.ne.u32 %p1, %r0, 9; vote.sync.uni.pred %p9, !%p1, -1;";
-    assert_eq!(run(body, "%p9", &[bits.clone()]), [1; 32]);
+    assert_eq!(run(body, "%p9", &[&bits]), [1; 32]);
 
     assert_eq!(
-        run("match.any.sync.b32 %r9, %r0, -1;", "%r9", &[bits.clone()]),
+        run("match.any.sync.b32 %r9, %r0, -1;", "%r9", &[&bits]),
         lanes(|lane| if lane % 3 == 0 { ballot } else { !ballot & 0xFFFF_FFFF })
     );
     assert_eq!(
@@ -87,7 +84,7 @@ fn votes_matches_and_reductions() {
         ("xor.b32", fold(|a, b| a ^ b)),
     ] {
         assert_eq!(
-            run(&format!("redux.sync.{body} %r9, %r0, -1;"), "%r9", &[values.clone()]),
+            run(&format!("redux.sync.{body} %r9, %r0, -1;"), "%r9", &[&values]),
             [expected; 32],
             "{body}"
         );
@@ -101,7 +98,7 @@ fn parts_of_a_warp_agree_among_themselves() {
                 redux.sync.add.u32 %r9, %r0, 0xffff0000; bra END;\n\
                 LOW: redux.sync.add.u32 %r9, %r0, 0x0000ffff; END: bar.warp.sync -1;";
     let values: Vec<u64> = (0..32).collect();
-    assert_eq!(run(body, "%r9", &[values.clone()]), lanes(|lane| if lane < 16 { 120 } else { 376 }));
+    assert_eq!(run(body, "%r9", &[&values]), lanes(|lane| if lane < 16 { 120 } else { 376 }));
     // one instruction, two groups
     let body = "mov.u32 %r5, %laneid; setp.lt.u32 %p1, %r5, 16; selp.b32 %r6, 0x0000ffff, 0xffff0000, %p1; redux.sync.add.u32 %r9, %r0, %r6;";
     assert_eq!(run(body, "%r9", &[values]), lanes(|lane| if lane < 16 { 120 } else { 376 }));

@@ -185,7 +185,7 @@ fn special_functions_are_near_the_truth() {
     for (name, truth, error) in functions {
         let body = format!("{name}.f32 %r9, %r0;");
         for seed in [None, Some(3), Some(4)] {
-            let (found, report) = run_with(&body, "%r9", &[values.clone()], 32, seed);
+            let (found, report) = run_with(&body, "%r9", &[&values], 32, seed);
             assert_eq!(report.findings, []);
             let mut moved = 0;
             for (&a, found) in values.iter().zip(found) {

@@ -6,7 +6,7 @@ use ptx::{Finding, Launch, Memory, Module, Options, Report, launch};
 ///
 /// The inputs are in `%d0..`, their low parts in `%r0..` and `%h0..`. Results of 16 bits are `%h`, of 32
 /// `%r`, of 64 `%d`, predicates `%p`.
-pub(crate) fn run(body: &str, result: &str, inputs: &[Vec<u64>]) -> Vec<u64> {
+pub(crate) fn run(body: &str, result: &str, inputs: &[impl AsRef<[u64]>]) -> Vec<u64> {
     let (values, report) = run_with(body, result, inputs, 32, None);
     assert_eq!(report.findings, [], "{body}");
     values
@@ -16,11 +16,11 @@ pub(crate) fn run(body: &str, result: &str, inputs: &[Vec<u64>]) -> Vec<u64> {
 pub(crate) fn run_with(
     body: &str,
     result: &str,
-    inputs: &[Vec<u64>],
+    inputs: &[impl AsRef<[u64]>],
     threads: u32,
     seed: Option<u64>,
 ) -> (Vec<u64>, Report) {
-    let rows = inputs[0].len().next_multiple_of(threads as usize);
+    let rows = inputs[0].as_ref().len().next_multiple_of(threads as usize);
     let store = match &result[..2] {
         "%h" => format!("cvt.u64.u16 %dresult, {result};"),
         "%r" => format!("cvt.u64.u32 %dresult, {result};"),
@@ -49,9 +49,9 @@ pub(crate) fn run_with(
     let from = memory.allocate(inputs.len() * rows * 8, "from");
     let to = memory.allocate(rows * 8, "to");
     for (index, column) in inputs.iter().enumerate() {
-        let mut bytes: Vec<u8> = column.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let mut bytes: Vec<u8> = column.as_ref().iter().flat_map(|value| value.to_le_bytes()).collect();
         bytes.resize(rows * 8, 0);
-        memory.write(from + (index * rows * 8) as u64, &bytes).unwrap();
+        memory.write(from + (index * rows * 8) as u64, &bytes).expect("allocated above");
     }
     let parameters: Vec<u8> = [from, to].iter().flat_map(|address| address.to_le_bytes()).collect();
     let started = Launch {
@@ -62,9 +62,12 @@ pub(crate) fn run_with(
         parameters: &parameters,
     };
     let report = launch(&module, &started, &memory, &Options { threads: 1, seed });
-    let mut bytes = vec![0; inputs[0].len() * 8];
-    memory.read(to, &mut bytes).unwrap();
-    (bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect(), report)
+    let mut bytes = vec![0; inputs[0].as_ref().len() * 8];
+    memory.read(to, &mut bytes).expect("allocated above");
+    (
+        bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().expect("eight bytes"))).collect(),
+        report,
+    )
 }
 
 /// All pairs of two lists, as two columns.
@@ -86,7 +89,7 @@ pub(crate) fn triples(a: &[u64], b: &[u64], c: &[u64]) -> Vec<Vec<u64>> {
 
 /// Runs `body` on each value and compares with `expected`.
 pub(crate) fn check1(body: &str, result: &str, values: &[u64], expected: impl Fn(u64) -> u64) {
-    let results = run(body, result, &[values.to_vec()]);
+    let results = run(body, result, &[values]);
     for (&a, found) in values.iter().zip(results) {
         assert_eq!(found, expected(a), "{body} of {a:#x}: {found:#x}, not {:#x}", expected(a));
     }

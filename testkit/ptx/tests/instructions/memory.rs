@@ -79,7 +79,7 @@ fn generic_addresses_name_their_space() {
 fn packing_and_unpacking() {
     check1("mov.b32 {%h8, %h9}, %r0;", "%h9", &INTEGERS, |v| v >> 16 & 0xFFFF);
     check1("mov.b64 {%r8, %r9}, %d0;", "%r9", &INTEGERS, |v| v >> 32);
-    check1("mov.b64 {_, %r9}, %d0; mov.b64 %d9, {%r9, %r0};", "%d9", &INTEGERS, |v| v >> 32 | v << 32);
+    check1("mov.b64 {_, %r9}, %d0; mov.b64 %d9, {%r9, %r0};", "%d9", &INTEGERS, |v| v.rotate_left(32));
     check1("mov.b32 {%h7, %h8}, %r0; mov.b64 %d9, {%h8, %h7, %h7, %h8};", "%d9", &INTEGERS, |v| {
         let (low, high) = (v & 0xFFFF, v >> 16 & 0xFFFF);
         high | low << 16 | low << 32 | high << 48
