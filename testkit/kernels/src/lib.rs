@@ -12,13 +12,10 @@ pub mod budgets;
 pub mod case;
 pub mod cases;
 pub mod compare;
-<<<<<<< HEAD
 pub mod conformance;
 pub mod faults;
 pub mod gate;
-=======
 pub mod dense;
->>>>>>> 99302c9 (Launches and cases of the products and of LoRA)
 pub mod inputs;
 pub mod report;
 pub mod resources;
