@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use kernels::budgets::Budgets;
 use kernels::report::Checked;
 use kernels::run::{self, Ran, Setup};
-use kernels::{conformance, faults, gate, stand_in};
+use kernels::{conformance, faults, gate, page, stand_in};
 use preceptor::base::{Error, Result, files};
 use preceptor::device::cuda::{Nvrtc, Sources};
 
@@ -72,6 +72,9 @@ struct Check {
     /// Print everything as JSON
     #[arg(long)]
     json: bool,
+    /// Write what the kernels cost beside their peers to this file
+    #[arg(long, requires = "nvdisasm")]
+    page: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -193,6 +196,9 @@ impl Check {
             kernel.faults.extend(exceeded);
         }
         let passes = checked.iter().all(Checked::passes);
+        if let Some(path) = &self.page {
+            files::write_atomic(path, page::page(&checked, &budgets)?.as_bytes())?;
+        }
         if self.json {
             let all: Vec<_> = checked.iter().map(|kernel| kernel.json(&budgets)).collect();
             println!("{}", serde_json::to_string_pretty(&all).expect("plain data"));

@@ -23,6 +23,23 @@ pub struct Checked {
     pub ran: Vec<Ran>,
 }
 
+/// What peers publish of a kernel, or what was counted of ours.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Figures {
+    /// Bytes of the sectors that are asked for, over the least.
+    pub traffic: f64,
+    /// Sectors over the ideal.
+    pub sectors: f64,
+    /// Passes over the banks of shared memory over the least.
+    pub wavefronts: f64,
+    /// Machine instructions per element or per matrix product.
+    pub sass: f64,
+    /// Registers of a thread.
+    pub registers: f64,
+    /// Bytes that a thread spills.
+    pub spilled: f64,
+}
+
 impl Checked {
     /// Whether nothing is wrong.
     pub fn passes(&self) -> bool {
@@ -81,6 +98,24 @@ impl Checked {
                 })
             };
             ran.costs.iter().filter_map(of)
+        })
+    }
+
+    /// What an entry costs on one architecture that is counted.
+    pub fn figures(&self, entry: &str, budgets: &Budgets, capability: u32) -> Option<Figures> {
+        let measured = self.measured.get(entry)?;
+        let (listing, resources) = (measured.listings.get(&capability)?, measured.resources.get(&capability)?);
+        let element = budgets.of(&self.file, entry).and_then(|budget| budget.element);
+        let device = if capability < 90 { "a100" } else { "h100" };
+        let costs = self.costs(entry).filter(|cost| cost.ran.device == device);
+        let [sectors, traffic, wavefronts] = costs.max_by_key(|cost| cost.elements)?.ratios();
+        Some(Figures {
+            traffic,
+            sectors,
+            wavefronts,
+            sass: listing.per_mma().or_else(|| listing.per_element(element?))?,
+            registers: f64::from(resources.registers),
+            spilled: f64::from(resources.spills),
         })
     }
 
