@@ -1,6 +1,6 @@
 //! `kernels check`: what `cargo xtask kernels` runs.
 
-#![allow(clippy::print_stdout, reason = "a program for the terminal")]
+#![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -194,6 +194,9 @@ impl Check {
         for kernel in &mut checked {
             let exceeded = kernel.exceeded(&budgets);
             kernel.faults.extend(exceeded);
+        }
+        if setup.stand_in.is_some() {
+            checked.iter_mut().for_each(Checked::miss_cases);
         }
         let passes = checked.iter().all(Checked::passes);
         if let Some(path) = &self.page {

@@ -41,6 +41,15 @@ pub struct Figures {
 }
 
 impl Checked {
+    /// Holds it against the file if an entry was compiled that no case launches.
+    pub fn miss_cases(&mut self) {
+        let launched = |entry: &String| {
+            self.ran.iter().flat_map(|ran| &ran.launches).any(|launch| launch.kernel == *entry)
+        };
+        let missing = self.measured.keys().filter(|entry| !launched(entry));
+        self.faults.extend(missing.map(|entry| format!("{entry}: no case launches it")));
+    }
+
     /// Whether nothing is wrong.
     pub fn passes(&self) -> bool {
         self.faults.is_empty() && self.ran.iter().all(Ran::passes)

@@ -44,6 +44,7 @@ fn libraries() -> Option<&'static Path> {
         Some(PathBuf::from(nvrtc))
     };
     let found = LOADED.get_or_init(load).as_deref();
+    #[expect(clippy::print_stdout, reason = "a skip is said, and counted by `cargo xtask test`")]
     if found.is_none() {
         println!("skipped: PRECEPTOR_NVRTC and PRECEPTOR_STAND_IN are not set");
     }
@@ -53,8 +54,8 @@ fn libraries() -> Option<&'static Path> {
 /// A device whose file [`FILE`] is `text`, and the folder that holds it with the cache.
 fn open(text: &str) -> Option<(Result<Cuda>, tempfile::TempDir)> {
     let nvrtc = libraries()?.to_owned();
-    let home = tempfile::tempdir().unwrap();
-    fs::write(home.path().join(format!("{FILE}.cu")), text).unwrap();
+    let home = tempfile::tempdir().expect("a temporary folder");
+    fs::write(home.path().join(format!("{FILE}.cu")), text).expect("a writable folder");
     let cuda = Cuda::open(&Options {
         index: 0,
         nvrtc: Some(nvrtc),
