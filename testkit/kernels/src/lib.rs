@@ -10,6 +10,7 @@ pub mod budgets;
 pub mod case;
 pub mod cases;
 pub mod compare;
+pub mod dense;
 pub mod gate;
 pub mod inputs;
 pub mod report;
