@@ -13,7 +13,7 @@ use crate::check::Check;
 use crate::check::clock::{Clock, Stamp};
 use crate::machine::mbarriers::{BYTES, Coming, MOST, Mbarrier};
 use crate::machine::registers::{Pred, Reg32, Reg64};
-use crate::machine::{Mask, WARP, lanes};
+use crate::machine::{WARP, lanes};
 use crate::memory::Access;
 
 /// All of `mbarrier`.
@@ -271,10 +271,10 @@ impl Execution<'_, '_> {
                     let clock = load.land(block);
                     block.mbarriers.get(address).map(|barrier| barrier.complete(load.bytes(), &clock))
                 }
-                Coming::Arrivals { copies, warp, count, mut clock } => {
-                    let lanes: Mask = copies.lanes();
+                Coming::Arrivals { copies, warp, lanes, mut clock } => {
                     copies.land(warp, block);
                     clock.join(&block.clocks.release(warp, lanes, !0));
+                    let count = lanes.count_ones();
                     block.mbarriers.get(address).map(|barrier| barrier.arrive(count, &clock, false))
                 }
             };
