@@ -77,7 +77,15 @@ impl Execution<'_, '_> {
             });
             return false;
         }
-        self.shadow(address, bytes, lane, access, false);
+        let (warp, block) = (self.warp.id, &mut *self.block);
+        if access == Access::Read {
+            let fault = block.shadow.read_async(address, bytes, warp, lane, &block.clocks);
+            if let Some(fault) = fault {
+                self.fault(fault, address, bytes, lane, access);
+            }
+        } else {
+            self.shadow(address, bytes, lane, access, false);
+        }
         true
     }
 
@@ -150,6 +158,11 @@ impl Execution<'_, '_> {
             Fault::Uninitialised => (Check::Uninitialised, "was never written".to_owned()),
             Fault::InFlight => {
                 (Check::InFlight, "is the target of an asynchronous copy that was not waited for".to_owned())
+            }
+            Fault::Unfenced(by) => {
+                let by = who(by);
+                let what = format!("was written by {by}, and no fence.proxy.async lies between");
+                (Check::ProxyFence, what)
             }
             Fault::Reserved => (Check::Mbarrier, "is a live mbarrier".to_owned()),
             Fault::AfterWrite(by) => {

@@ -244,6 +244,21 @@ fn store_then(rest: &str) -> Outcome {
 }
 
 #[test]
+fn a_store_of_plain_writes_needs_a_proxy_fence() {
+    let (map, old) = numbered(&[64, 16], &[64, 16], Swizzle::None);
+    let write = "mov.u32 %r20, s; mad.lo.u32 %r20, %r1, 4, %r20; st.shared.b32 [%r20], %r1;\n";
+    let run = |between: &str| {
+        let store = format!("{write}{between}{}", store_at(&[0, 0]));
+        tensor_store(&map, &old, &[7; 2048], &store, GROUP)
+    };
+    run("bar.sync 0;\n").finds(Check::ProxyFence, "no fence.proxy.async");
+    run("bar.sync 0;\nfence.proxy.async.global;\n").finds(Check::ProxyFence, "no fence.proxy.async");
+    run("fence.proxy.async.shared::cta;\nbar.sync 0;\n").clean();
+    run("bar.sync 0;\n@%p1 fence.proxy.async;\n").clean();
+    run("@%p1 fence.proxy.async;\nbar.sync 0;\n").finds(Check::ProxyFence, "lane 1");
+}
+
+#[test]
 fn a_store_reads_as_late_as_is_legal() {
     let overwrite = "@%p1 st.shared.b32 [%r41], 0;\n";
     let commit = "@%p1 cp.async.bulk.commit_group;\n";

@@ -287,6 +287,10 @@ fn misuse_is_found() {
     let product = PLAIN.instruction();
     let tail = format!("{COMMIT}{WAIT}");
     finds(&format!("{product}{tail}"), Check::AsyncUse, "no wgmma.fence");
+    let write = "add.u32 %r43, %r1, 64; and.b32 %r43, %r43, 127; shl.b32 %r43, %r43, 2; add.u32 %r43, %r43, %r41;\n\
+        st.shared.b32 [%r43], 0; bar.sync 0;\n";
+    finds(&format!("{write}{FENCE}{product}{tail}"), Check::ProxyFence, "no fence.proxy.async");
+    PLAIN.job(&format!("{write}fence.proxy.async;\n{FENCE}{product}{tail}")).clean();
     finds(
         &format!("or.b64 %rd30, %rd30, {};\n{FENCE}{product}{tail}", 1_u64 << 49),
         Check::Trap,
