@@ -165,7 +165,7 @@ impl Clocks {
         clock
     }
 
-    /// `fence.proxy.async`: what `lanes` of `warp` did, and what they see, becomes fit for the asynchronous proxy.
+    /// `fence.proxy.async`: what `lanes` of `warp` did, and what they see, the asynchronous proxy may read.
     pub fn fence_proxy(&mut self, warp: u32, lanes: Mask, live: Mask) {
         let behind = self.release(warp, lanes, live);
         for (fenced, seen) in self.known[warp as usize].fenced.iter_mut().zip(behind.seen) {
@@ -173,8 +173,8 @@ impl Clocks {
         }
     }
 
-    /// Whether a proxy fence lies behind an access, so that the asynchronous proxy sees it when `warp` asks it to
-    /// read. What the agent wrote itself needs none.
+    /// Whether a proxy fence lies behind an access, so that the asynchronous proxy sees it when it reads for
+    /// `warp`. What the agent wrote itself needs none.
     pub fn fenced(&self, stamp: Stamp, warp: u32) -> bool {
         let fenced = self.known[warp as usize].fenced[usize::from(stamp.warp)];
         u32::from(stamp.warp) == self.agent() || fenced.covers(stamp)

@@ -3,7 +3,7 @@
 //! Source: PTX ISA, "Data Movement and Conversion Instructions: cp.async".
 
 use super::decode::{Address, Decoded, Mnemonic, Operands};
-use super::matrix::SharedAddress;
+use super::shared_address::SharedAddress;
 use super::types::Type;
 use super::{Class, Execution, Flow};
 use crate::check::Check;

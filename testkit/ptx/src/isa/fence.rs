@@ -1,7 +1,7 @@
 //! Fences between proxies, and for the initialisation of mbarriers.
 //!
 //! Plain stores and cp.async work through the generic proxy, bulk copies and wgmma through the asynchronous
-//! one, which sees what the other wrote only behind a `fence.proxy.async`: by who wrote, before the order that
+//! one. That one sees what the other wrote only behind a `fence.proxy.async`: by who wrote, before a barrier
 //! makes the write visible, or by who reads, after it. Only shared memory is checked for that.
 //!
 //! Source: PTX ISA, "membar / fence".

@@ -1,12 +1,11 @@
 //! mbarrier: barriers in shared memory that count arrivals and bytes. State: [`crate::machine::mbarriers`].
 //!
-//! A cluster has one block here, so `.shared::cluster` addresses are those of the block itself, and the
-//! scopes `.cta` and `.cluster` mean the same.
+//! A cluster has one block here, so the scopes `.cta` and `.cluster` mean the same.
 //!
 //! Source: PTX ISA, "Parallel Synchronization and Communication Instructions: mbarrier".
 
 use super::decode::{Decoded, Mnemonic, Operands};
-use super::matrix::SharedAddress;
+use super::shared_address::SharedAddress;
 use super::types::Type;
 use super::{Class, Execution, Flow};
 use crate::check::Check;
@@ -204,7 +203,9 @@ impl Execution<'_, '_> {
         if !self.block.clocks.ordered(by, self.warp.id, lane as u32) {
             self.finding(Check::SharedRace, 1 << lane, || {
                 let Stamp { warp, lane, .. } = by;
-                format!("warp {warp}, lane {lane} initialised the mbarrier at {address}, and nothing orders the two")
+                format!(
+                    "warp {warp}, lane {lane} initialised the mbarrier at {address}; nothing orders the two"
+                )
             });
         }
         self.block.mbarriers.get(address)

@@ -27,11 +27,13 @@ pub mod mbarrier;
 pub mod mma;
 pub mod moves;
 pub mod rounding;
+pub mod shared_address;
 pub mod special;
 pub mod table;
 pub mod types;
 pub mod values;
 pub mod wgmma;
+pub mod whole_warp;
 
 use crate::machine::Mask;
 use crate::machine::block::Block;

@@ -254,7 +254,7 @@ pub fn finish(block: &mut Block<'_>) {
     let forgotten: Vec<Coming> = block.mbarriers.all().flat_map(|(_, barrier)| barrier.take_all()).collect();
     for coming in forgotten {
         let copies = match coming {
-            Coming::Load(load) => vec![(load.at, load.warp, 0)],
+            Coming::Load(load) => vec![(load.at, load.warp, 1 << load.lane)],
             Coming::Arrivals { copies, warp, .. } => {
                 copies.places().map(|(at, lanes)| (at, warp, lanes)).collect()
             }

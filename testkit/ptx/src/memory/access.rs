@@ -65,7 +65,7 @@ impl Execution<'_, '_> {
         inside
     }
 
-    /// Bytes that a lane touches for its warp, through the asynchronous proxy or a descriptor; no banks counted.
+    /// Bytes that a lane touches for its warp through the asynchronous proxy; no banks counted.
     pub fn shared_bulk(&mut self, address: u32, bytes: u32, lane: u32, access: Access) -> bool {
         let size = self.block.shared.bytes().len() as u64;
         if u64::from(address) + u64::from(bytes) > size {
@@ -262,8 +262,8 @@ impl Execution<'_, '_> {
         }
     }
 
-    /// Pieces of global memory, (address, bytes), that one bulk copy of a lane touches. Returns whether all of
-    /// them are there.
+    /// Pieces of global memory, (address, bytes), that one bulk copy of a lane touches. Returns whether they
+    /// are there.
     pub fn global_bulk(&mut self, pieces: &[(u64, u32)], lane: u32, access: Access) -> bool {
         let view = self.block.global;
         let found = |&&(address, bytes): &&(u64, u32)| bytes != 0 && view.holder(address, bytes).is_none();

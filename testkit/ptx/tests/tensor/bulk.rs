@@ -26,7 +26,8 @@ fn show(count: usize) -> String {
 
 fn plain(size: u32) -> String {
     format!(
-        "@%p1 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r41], [%rd2], {size}, [%r40];\n"
+        "@%p1 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes \
+         [%r41], [%rd2], {size}, [%r40];\n"
     )
 }
 
@@ -39,9 +40,9 @@ fn plain_bytes_land_when_the_phase_is_waited_for() {
         assert!(matches!(finding.check, Check::InFlight | Check::AsyncUse), "{finding}");
     });
     // announced in two parts, completed in two parts
-    let halves = "@%p1 cp.async.bulk.shared::cta.global.mbarrier::complete_tx::bytes [%r41], [%rd2], 512, [%r40];\n\
-        @%p1 cp.async.bulk.shared::cta.global.mbarrier::complete_tx::bytes [%r41+512], [%rd2+512], 512, [%r40];\n";
-    let words = load(&(expect(1024) + halves + DONE)).clean().words();
+    let half = |at: u32| plain(512).replace("[%r41], [%rd2]", &format!("[%r41+{at}], [%rd2+{at}]"));
+    let halves = half(0) + &half(512).replace("shared::cluster", "shared::cta");
+    let words = load(&(expect(1024) + &halves + DONE)).clean().words();
     assert_eq!(words[..256], Vec::from_iter(0..256));
 }
 

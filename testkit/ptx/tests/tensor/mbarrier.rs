@@ -14,7 +14,8 @@ fn init(count: u32) -> String {
 
 fn wait(parity: &str) -> String {
     format!(
-        "{{ LOOP: mbarrier.try_wait.parity.shared::cta.b64 %p3, [%r40], {parity}; @%p3 bra DONE; bra LOOP; DONE: }}\n"
+        "{{ LOOP: mbarrier.try_wait.parity.shared::cta.b64 %p3, [%r40], {parity};\n\
+         @%p3 bra DONE; bra LOOP; DONE: }}\n"
     )
 }
 
@@ -24,16 +25,18 @@ const ARRIVE: &str = "mbarrier.arrive.shared::cta.b64 _, [%r40];\n";
 #[test]
 fn producers_and_consumers_take_turns() {
     let body = "mov.u32 %r40, s; add.u32 %r40, %r40, 8192; add.u32 %r41, %r40, 8;\n\
-        @%p1 mbarrier.init.shared::cta.b64 [%r40], 32; @%p1 mbarrier.init.shared::cta.b64 [%r41], 32; bar.sync 0;\n\
+        @%p1 mbarrier.init.shared::cta.b64 [%r40], 32;\n\
+        @%p1 mbarrier.init.shared::cta.b64 [%r41], 32; bar.sync 0;\n\
         shl.b32 %r20, %r2, 2; mov.u32 %r21, s; add.u32 %r20, %r20, %r21;\n\
         mov.b32 %r22, 0; mov.b32 %r30, 0; setp.ge.u32 %p2, %r1, 32; @%p2 bra CONSUME;\n\
-        PRODUCE: shr.u32 %r23, %r22, 0; and.b32 %r23, %r23, 1; xor.b32 %r24, %r23, 1;\n\
+        PRODUCE: and.b32 %r23, %r22, 1; xor.b32 %r24, %r23, 1;\n\
         WAIT_EMPTY: mbarrier.try_wait.parity.shared::cta.b64 %p3, [%r41], %r24; @!%p3 bra WAIT_EMPTY;\n\
         add.u32 %r25, %r22, %r2; st.shared.b32 [%r20], %r25;\n\
         mbarrier.arrive.release.cta.shared::cta.b64 _, [%r40];\n\
         add.u32 %r22, %r22, 1; setp.lt.u32 %p4, %r22, 8; @%p4 bra PRODUCE; bra END;\n\
         CONSUME: and.b32 %r23, %r22, 1;\n\
-        WAIT_FULL: mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 %p3, [%r40], %r23, 100; @!%p3 bra WAIT_FULL;\n\
+        WAIT_FULL: mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 %p3, [%r40], %r23, 100;\n\
+        @!%p3 bra WAIT_FULL;\n\
         xor.b32 %r26, %r20, 4; ld.shared.b32 %r25, [%r26]; mad.lo.u32 %r30, %r30, 3, %r25;\n\
         mbarrier.arrive.shared::cta.b64 _, [%r41];\n\
         add.u32 %r22, %r22, 1; setp.lt.u32 %p4, %r22, 8; @%p4 bra CONSUME;\n\

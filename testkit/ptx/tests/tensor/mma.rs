@@ -149,7 +149,8 @@ fn other_forms_are_refused_by_name() {
     ] {
         let text = format!(
             ".version 8.7\n.target sm_90a\n.address_size 64\n.visible .entry k() {{ .reg .b32 %r<9>;\n\
-             mma.sync.aligned.{form} {{%r0,%r1,%r2,%r3}}, {{%r0,%r1,%r2,%r3}}, {{%r0,%r1}}, {{%r0,%r1,%r2,%r3}};\nret; }}\n"
+             mma.sync.aligned.{form} {{%r0,%r1,%r2,%r3}},\n\
+             {{%r0,%r1,%r2,%r3}}, {{%r0,%r1}}, {{%r0,%r1,%r2,%r3}};\nret; }}\n"
         );
         let error = ptx::Module::parse(&text).err().expect("refused");
         assert!(error.to_string().contains("mma.sync"), "{error}");

@@ -148,7 +148,8 @@ impl Product {
         };
         let accumulators = accumulators.join(", ");
         format!(
-            "wgmma.mma_async.sync.aligned.m64n{}k16.{types} {{{accumulators}}}, {a}, %rd31, %p5, {}, {}, {transposed_a}{};\n",
+            "wgmma.mma_async.sync.aligned.m64n{}k16.{types} {{{accumulators}}}, {a}, \
+             %rd31, %p5, {}, {}, {transposed_a}{};\n",
             self.n,
             self.scales.0,
             self.scales.1,
@@ -253,7 +254,8 @@ fn results_arrive_with_the_wait() {
     let words = early.clean().words();
     assert!(words.chunks(8).all(|thread| f32::from_bits(thread[0]).is_finite()), "a moved promise is kept");
     let used = format!(
-        "{FENCE}{product}{COMMIT}mov.b32 %f1, %r100; add.f32 %f1, %f1, 0f3F800000; mov.b32 %f2, %r101;\n{WAIT}"
+        "{FENCE}{product}{COMMIT}mov.b32 %f1, %r100; mov.b32 %f2, %r101;\n\
+         add.f32 %f1, %f1, 0f3F800000;\n{WAIT}"
     );
     let body = PLAIN.before() + &used + "mov.b32 %r100, %f1; mov.b32 %r101, %f2;\n" + &put(100, 2);
     let job = Job { body, ..PLAIN.job("") };
@@ -287,7 +289,7 @@ fn misuse_is_found() {
     let product = PLAIN.instruction();
     let tail = format!("{COMMIT}{WAIT}");
     finds(&format!("{product}{tail}"), Check::AsyncUse, "no wgmma.fence");
-    let write = "add.u32 %r43, %r1, 64; and.b32 %r43, %r43, 127; shl.b32 %r43, %r43, 2; add.u32 %r43, %r43, %r41;\n\
+    let write = "add.u32 %r43, %r1, 64; and.b32 %r43, %r43, 127; mad.lo.u32 %r43, %r43, 4, %r41;\n\
         st.shared.b32 [%r43], 0; bar.sync 0;\n";
     finds(&format!("{write}{FENCE}{product}{tail}"), Check::ProxyFence, "no fence.proxy.async");
     PLAIN.job(&format!("{write}fence.proxy.async;\n{FENCE}{product}{tail}")).clean();
@@ -327,8 +329,10 @@ fn other_forms_are_refused_by_name() {
         "m64n16k16.f16.bf16.bf16",
     ] {
         let text = format!(
-            ".version 8.7\n.target sm_90a\n.address_size 64\n.visible .entry k() {{ .reg .b32 %r<9>; .reg .b64 %rd<3>;\n\
-             wgmma.mma_async.sync.aligned.{form} {{%r0,%r1,%r2,%r3,%r4,%r5,%r6,%r7}}, %rd1, %rd2, 1, 1, 1, 0, 0;\nret; }}\n"
+            ".version 8.7\n.target sm_90a\n.address_size 64\n\
+             .visible .entry k() {{ .reg .b32 %r<9>; .reg .b64 %rd<3>;\n\
+             wgmma.mma_async.sync.aligned.{form} {{%r0,%r1,%r2,%r3,%r4,%r5,%r6,%r7}},\n\
+             %rd1, %rd2, 1, 1, 1, 0, 0;\nret; }}\n"
         );
         let error = ptx::Module::parse(&text).err().expect("refused").to_string();
         assert!(error.contains("wgmma.mma_async"), "{error}");
