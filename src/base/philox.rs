@@ -36,6 +36,11 @@ impl Philox {
         Self { key: [k0, k1] }
     }
 
+    /// The key, for a kernel that makes the same numbers.
+    pub fn key(&self) -> [u32; 2] {
+        self.key
+    }
+
     /// Four uniform 32-bit numbers for `counter`.
     #[inline]
     pub fn block(&self, counter: [u32; 4]) -> [u32; 4] {

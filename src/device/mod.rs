@@ -1,4 +1,4 @@
-//! Where numbers live and run: memory, threads, the CPU's GEMM.
+//! Where numbers live and run: memory, threads, the CPU's GEMM, the GPU's kernels.
 //!
 //! Model, loss, optimizer and trainer are written once against [`Device`] and [`Buffer`]; only `ops` looks
 //! inside. The CPU computes in f32.
@@ -11,7 +11,7 @@ pub mod weight;
 
 pub use buffer::{Buffer, Part, PartMut};
 pub use cpu::Cpu;
-pub use cuda::{Gpus, gpus};
+pub use cuda::{Gpu, Gpus, compiler, gpus};
 pub use settings::Settings;
 pub use weight::Weight;
 

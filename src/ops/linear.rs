@@ -7,6 +7,8 @@
 //! Shapes: x N x in, W out x in (stored type, widened as it is used), b out, y N x out. No dW: W is frozen.
 //! Cost: 2 N in out FLOPs each way.
 
+pub mod cuda;
+
 use crate::device::cpu::Mat;
 use crate::device::{Buffer, Device, Weight};
 

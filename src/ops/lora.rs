@@ -9,6 +9,8 @@
 //! Shapes: x N x in, A R x in, B out x R, xa N x R, y N x out; s is alpha/R (rsLoRA: alpha/sqrt(R)).
 //! Source: Hu et al. 2021 (LoRA); docs/math.md#lora. Cost: 2 N R (in + out) FLOPs forward, twice that backward.
 
+pub mod cuda;
+
 use crate::base::philox::Philox;
 use crate::device::cpu::{Cpu, Mat};
 use crate::device::{Buffer, Device, Part, PartMut};
@@ -56,12 +58,20 @@ pub struct Dropout<'a> {
     pub rows: &'a [(u32, u32)],
 }
 
+/// A feature is kept when its 32-bit number reaches this.
+fn threshold(rate: f32) -> u32 {
+    (f64::from(rate) * 4_294_967_296.0) as u32
+}
+
+/// 1 / (1 - p): what a kept feature is multiplied by.
+fn gain(rate: f32) -> f32 {
+    1.0 / (1.0 - rate)
+}
+
 impl Dropout<'_> {
     /// values *= mask / (1 - p)
     fn apply(&self, cpu: &Cpu, values: &mut [f32], cols: usize) {
-        // A feature is kept when its 32-bit number reaches this.
-        let threshold = (f64::from(self.rate) * 4_294_967_296.0) as u32;
-        let keep = 1.0 / (1.0 - self.rate);
+        let (threshold, keep) = (threshold(self.rate), gain(self.rate));
         cpu.for_rows(values, cols, |row, values| {
             let (example, token) = self.rows[row];
             for (block, values) in values.chunks_mut(4).enumerate() {

@@ -13,6 +13,7 @@ import sys
 
 sys.dont_write_bytecode = True
 TARGETS = (80, 90)
+FINDING = "{check}: line {line} [{instruction}], block {block}, warp {warp}, lanes {lanes:08x}: {message}"
 
 
 def main():
@@ -50,7 +51,7 @@ def judge(ptxrun, case, sources, target, folder):
         return False
     faults, worst = compare.wrong_numbers(case, run.results)
     told, disagreements = compare.compare_figures(case, run.counters, TARGETS.index(target))
-    faults += [str(finding) for finding in run.findings] + disagreements
+    faults += [FINDING.format_map(finding) for finding in run.findings] + disagreements
     verdict = "FAILED" if faults else "ok"
     told = [f"error {worst:.2f} of allowed", *told]
     print(f"{case.name:28} sm_{target}  {verdict:6}  {', '.join(told)}", *faults, sep="\n    ", flush=True)

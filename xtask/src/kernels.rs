@@ -7,28 +7,42 @@ use std::process::Command;
 use crate::process::{Result, cargo, root, run, scratch, target};
 use crate::python;
 
-/// The checks of the kernels that `arguments` name, or of all; the rest is `kernels check --help`.
-pub(crate) fn check(arguments: &[&str]) -> Result<()> {
-    let mut command = harness("check")?;
-    command.arg("--nvdisasm").arg(nvidia("bin/nvdisasm")?);
-    run(command.arg("--budgets").arg(root().join("kernels/budgets.toml")).args(arguments))
+/// What kernels are checked with.
+pub(crate) struct Tools {
+    /// NVIDIA's compiler as a library.
+    pub(crate) nvrtc: PathBuf,
+    /// NVIDIA's disassembler.
+    nvdisasm: PathBuf,
+    /// The stand-in driver.
+    pub(crate) stand_in: PathBuf,
 }
 
-/// A command of the harness, with the pinned compiler and the stand-in driver.
-pub(crate) fn harness(verb: &str) -> Result<Command> {
-    let nvrtc = nvidia("lib/libnvrtc.so.13")?;
-    let stand_in = stand_in()?;
-    run(cargo().args(["build", "--quiet", "--package", "kernels"]))?;
-    let mut command = Command::new(target().join("debug/kernels"));
-    command
-        .arg(verb)
-        .arg("--nvrtc")
-        .arg(nvrtc)
-        .arg("--stand-in")
-        .arg(stand_in)
-        .arg("--cache")
-        .arg(scratch().join("kernels"));
-    Ok(command)
+impl Tools {
+    /// Fetches NVIDIA's, builds ours.
+    pub(crate) fn prepare() -> Result<Self> {
+        let (nvrtc, nvdisasm) = (nvidia("lib/libnvrtc.so.13")?, nvidia("bin/nvdisasm")?);
+        Ok(Self { nvrtc, nvdisasm, stand_in: stand_in()? })
+    }
+
+    /// A command of the harness.
+    fn harness(&self, verb: &str) -> Result<Command> {
+        run(cargo().args(["build", "--quiet", "--package", "kernels"]))?;
+        let mut command = Command::new(target().join("debug/kernels"));
+        command.arg(verb).arg("--nvrtc").arg(&self.nvrtc).arg("--stand-in").arg(&self.stand_in);
+        command.arg("--cache").arg(scratch().join("kernels"));
+        Ok(command)
+    }
+
+    /// The checks of the kernels that `arguments` name, or of all; see `kernels check --help`.
+    pub(crate) fn check(&self, arguments: &[&str]) -> Result<()> {
+        let mut command = self.harness("check")?;
+        command
+            .arg("--nvdisasm")
+            .arg(&self.nvdisasm)
+            .arg("--budgets")
+            .arg(root().join("kernels/budgets.toml"));
+        run(command.args(arguments))
+    }
 }
 
 /// The stand-in driver, built for the machine that runs it: most of the time is spent in there.
@@ -45,7 +59,7 @@ fn stand_in() -> Result<PathBuf> {
 fn nvidia(file: &str) -> Result<PathBuf> {
     let library = python::environment_folder("cuda")?.join("lib");
     let entries = fs::read_dir(&library).map_err(|e| format!("{}: {e}", library.display()))?;
-    let found = entries.flatten().map(|entry| entry.path().join("site-packages/nvidia/cu13").join(file));
+    let mut found = entries.flatten().map(|entry| entry.path().join("site-packages/nvidia/cu13").join(file));
     let what = || format!("{}: no package brought nvidia/cu13/{file}", library.display());
-    found.into_iter().find(|path| path.exists()).ok_or_else(what)
+    found.find(|path| path.exists()).ok_or_else(what)
 }

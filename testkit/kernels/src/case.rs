@@ -12,8 +12,10 @@ pub struct Case {
     pub kernel: &'static str,
     /// What is special about it, such as `forward, 3 x 4096`.
     pub name: String,
-    run: Box<dyn Fn(&Bench) -> Result<Outcome>>,
+    run: Box<Run>,
 }
+
+type Run = dyn Fn(&Bench) -> Result<Outcome>;
 
 /// What a case found.
 #[derive(Debug, Default)]

@@ -1,6 +1,6 @@
 //! `kernels check`: what `cargo xtask kernels` runs.
 
-#![allow(clippy::print_stdout, reason = "a program for the terminal")]
+#![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use kernels::budgets::Budgets;
 use kernels::report::Checked;
 use kernels::run::{self, Ran, Setup};
-use kernels::{gate, stand_in};
+use kernels::{conformance, faults, gate, page, stand_in};
 use preceptor::base::{Error, Result, files};
 use preceptor::device::cuda::{Nvrtc, Sources};
 
@@ -26,6 +26,34 @@ enum Action {
     Check(Check),
     /// The cases on one device, as JSON
     Run(Run),
+    /// Breaks kernels in every way that is listed; exit code 1 if a fault is not caught as its row says
+    Faults(Faults),
+    /// One kernel for each modelled instruction form, on the device and in the interpreter
+    Conformance(Conformance),
+}
+
+#[derive(Debug, Args)]
+struct Faults {
+    #[command(flatten)]
+    common: Common,
+    /// The disassembler
+    #[arg(long)]
+    nvdisasm: PathBuf,
+    /// The committed budgets
+    #[arg(long, default_value = "kernels/budgets.toml")]
+    budgets: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Conformance {
+    #[command(flatten)]
+    common: Common,
+    /// The modelled device
+    #[arg(long)]
+    device: Option<String>,
+    /// Write the device's raw outputs into this folder
+    #[arg(long)]
+    out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -44,6 +72,9 @@ struct Check {
     /// Print everything as JSON
     #[arg(long)]
     json: bool,
+    /// Write what the kernels cost beside their peers to this file
+    #[arg(long, requires = "nvdisasm")]
+    page: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -103,6 +134,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Action::Check(check) => check.run(),
         Action::Run(run) => run.run(),
+        Action::Faults(faults) => faults.run(),
+        Action::Conformance(conformance) => conformance.run(),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -158,7 +191,17 @@ impl Check {
             let of = checked.iter_mut().find(|kernel| kernel.file == ran.kernel);
             of.expect("only cases of these kernels run").ran.push(ran);
         }
+        for kernel in &mut checked {
+            let exceeded = kernel.exceeded(&budgets);
+            kernel.faults.extend(exceeded);
+        }
+        if setup.stand_in.is_some() {
+            checked.iter_mut().for_each(Checked::miss_cases);
+        }
         let passes = checked.iter().all(Checked::passes);
+        if let Some(path) = &self.page {
+            files::write_atomic(path, page::page(&checked, &budgets)?.as_bytes())?;
+        }
         if self.json {
             let all: Vec<_> = checked.iter().map(|kernel| kernel.json(&budgets)).collect();
             println!("{}", serde_json::to_string_pretty(&all).expect("plain data"));
@@ -166,6 +209,55 @@ impl Check {
             checked.iter().flat_map(|kernel| kernel.lines(&budgets)).for_each(|line| println!("{line}"));
         }
         Ok(passes)
+    }
+}
+
+impl Faults {
+    fn run(&self) -> Result<bool> {
+        let (setup, budgets) = (self.common.setup(), Budgets::read(&self.budgets)?);
+        let nvrtc = Nvrtc::open(setup.nvrtc.as_deref())?;
+        let list = faults::all(&self.common.kernels()?)?;
+        let mut caught = 0;
+        for fault in &list {
+            let folder = tempfile::tempdir().map_err(|e| Error::environment(format!("no temporary folder: {e}")))?;
+            fault.seed(&setup.sources, folder.path())?;
+            let broken = Setup { sources: Sources::Folder(folder.path().into()), ..setup.clone() };
+            let mut checked = Checked { file: fault.kernel.clone(), ..Checked::default() };
+            match gate::measure(&nvrtc, &self.nvdisasm, &broken.sources.read(&fault.kernel)?) {
+                Ok(measured) => {
+                    checked.faults = gate::faults(&fault.kernel, &measured, &budgets);
+                    checked.ran = run::apart(&broken, stand_in::DEVICES[0], &[fault.kernel.clone()])?;
+                }
+                Err(e) => checked.faults.push(e.to_string()),
+            }
+            let by = faults::catchers(&checked, !checked.exceeded(&budgets).is_empty());
+            let as_said = by.contains(&fault.caught_by);
+            caught += usize::from(as_said);
+            let by: Vec<String> = by.into_iter().collect();
+            let mark = if as_said { "" } else { "  NOT CAUGHT AS SAID" };
+            println!("{:<18} {:<60} {} [{}]{mark}", fault.kernel, fault.name, fault.caught_by, by.join(", "));
+        }
+        println!("{caught} of {} faults caught as their rows say", list.len());
+        Ok(caught == list.len())
+    }
+}
+
+impl Conformance {
+    fn run(&self) -> Result<bool> {
+        let setup = self.common.setup();
+        let (forms, outcomes) = conformance::run(&setup, self.device.as_deref())?;
+        let mut wrong = 0;
+        for (form, outcome) in forms.iter().zip(&outcomes) {
+            if let Some(folder) = &self.out {
+                files::write_atomic(&folder.join(format!("{}.{}.bin", form.file, form.name)), &outcome.found)?;
+            }
+            wrong += usize::from(outcome.wrong > 0);
+            let verdict = if outcome.wrong > 0 { "DIFFERS" } else { "agrees" };
+            let (values, worst) = (outcome.wrong, outcome.worst);
+            println!("{verdict} {:<12} {:<28} {values} values, {worst:.3} of what is allowed", form.file, form.name);
+        }
+        println!("{} forms, {wrong} differ", forms.len());
+        Ok(wrong == 0)
     }
 }
 

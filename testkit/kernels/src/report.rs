@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::budgets::Budgets;
+use crate::budgets::{Budgets, SECTORS, WAVEFRONTS};
 use crate::compare::Comparison;
 use crate::gate::{COUNTED, Measured};
 use crate::run::Ran;
@@ -23,7 +23,33 @@ pub struct Checked {
     pub ran: Vec<Ran>,
 }
 
+/// What peers publish of a kernel, or what was counted of ours.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Figures {
+    /// Bytes of the sectors that are asked for, over the least.
+    pub traffic: f64,
+    /// Sectors over the ideal.
+    pub sectors: f64,
+    /// Passes over the banks of shared memory over the least.
+    pub wavefronts: f64,
+    /// Machine instructions per element or per matrix product.
+    pub sass: f64,
+    /// Registers of a thread.
+    pub registers: f64,
+    /// Bytes that a thread spills.
+    pub spilled: f64,
+}
+
 impl Checked {
+    /// Holds it against the file if an entry was compiled that no case launches.
+    pub fn miss_cases(&mut self) {
+        let launched = |entry: &String| {
+            self.ran.iter().flat_map(|ran| &ran.launches).any(|launch| launch.kernel == *entry)
+        };
+        let missing = self.measured.keys().filter(|entry| !launched(entry));
+        self.faults.extend(missing.map(|entry| format!("{entry}: no case launches it")));
+    }
+
     /// Whether nothing is wrong.
     pub fn passes(&self) -> bool {
         self.faults.is_empty() && self.ran.iter().all(Ran::passes)
@@ -82,6 +108,48 @@ impl Checked {
             };
             ran.costs.iter().filter_map(of)
         })
+    }
+
+    /// What an entry costs on one architecture that is counted.
+    pub fn figures(&self, entry: &str, budgets: &Budgets, capability: u32) -> Option<Figures> {
+        let measured = self.measured.get(entry)?;
+        let (listing, resources) = (measured.listings.get(&capability)?, measured.resources.get(&capability)?);
+        let element = budgets.of(&self.file, entry).and_then(|budget| budget.element);
+        let device = if capability < 90 { "a100" } else { "h100" };
+        let costs = self.costs(entry).filter(|cost| cost.ran.device == device);
+        let [sectors, traffic, wavefronts] = costs.max_by_key(|cost| cost.elements)?.ratios();
+        Some(Figures {
+            traffic,
+            sectors,
+            wavefronts,
+            sass: listing.per_mma().or_else(|| listing.per_element(element?))?,
+            registers: f64::from(resources.registers),
+            spilled: f64::from(resources.spills),
+        })
+    }
+
+    /// Where measured cases move more than they may.
+    pub fn exceeded(&self, budgets: &Budgets) -> Vec<String> {
+        let entries: BTreeSet<&String> =
+            self.ran.iter().flat_map(|ran| &ran.launches).map(|launch| &launch.kernel).collect();
+        let mut faults = Vec::new();
+        for entry in entries {
+            let budget = budgets.of(&self.file, entry).cloned().unwrap_or_default();
+            for cost in self.costs(entry) {
+                let [sectors, _, wavefronts] = cost.ratios();
+                let limits = [
+                    ("sectors", sectors, budget.sectors.unwrap_or(SECTORS)),
+                    ("wavefronts", wavefronts, budget.wavefronts.unwrap_or(WAVEFRONTS)),
+                ];
+                for (what, found, limit) in limits.into_iter().filter(|(_, found, limit)| found > limit) {
+                    let Ran { case, device, .. } = cost.ran;
+                    faults.push(format!(
+                        "{entry}: {case} on {device}: {found:.3} times the least {what}, budget {limit}"
+                    ));
+                }
+            }
+        }
+        faults
     }
 
     /// Everything.

@@ -1,5 +1,7 @@
 //! What a program may choose before `cuInit`: the modelled device, how many, the seed, the threads.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use crate::devices::{self, DEVICES, Device};
@@ -15,6 +17,8 @@ pub(crate) struct Config {
     pub(crate) seed: Option<u64>,
     /// Threads of the interpreter; all cores if absent.
     pub(crate) threads: Option<usize>,
+    /// How long an NCCL operation waits for the other ranks.
+    pub(crate) patience: Duration,
 }
 
 #[derive(Deserialize)]
@@ -24,17 +28,18 @@ struct Fields {
     count: Option<u32>,
     seed: Option<u64>,
     threads: Option<usize>,
+    patience_s: Option<f64>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { device: &DEVICES[0], count: 1, seed: None, threads: None }
+        Self { device: &DEVICES[0], count: 1, seed: None, threads: None, patience: Duration::from_secs(60) }
     }
 }
 
 impl Config {
-    /// `{"device": "A100" | "RTX 4090" | "H100" | "RTX 5090", "count": 1, "seed": null, "threads": null}`; every key may
-    /// be absent. The error says what was wrong.
+    /// `{"device": "A100", "count": 1, "seed": null, "threads": null, "patience_s": 60}`; every key may be absent, and
+    /// the device may also be "RTX 4090", "H100" or "RTX 5090". The error says what was wrong.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let fields: Fields = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let default = Self::default();
@@ -52,7 +57,13 @@ impl Config {
         if fields.threads == Some(0) {
             return Err("threads = 0; leave it out to use all cores".to_owned());
         }
-        Ok(Self { device, count, seed: fields.seed, threads: fields.threads })
+        let patience = match fields.patience_s {
+            None => default.patience,
+            Some(seconds) => {
+                Duration::try_from_secs_f64(seconds).map_err(|error| format!("patience_s: {error}"))?
+            }
+        };
+        Ok(Self { device, count, seed: fields.seed, threads: fields.threads, patience })
     }
 }
 

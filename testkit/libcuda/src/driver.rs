@@ -1,5 +1,7 @@
 //! The state of the driver, and what concerns contexts and streams as a whole.
 
+use std::sync::Arc;
+
 use crate::capture::Captures;
 use crate::config::Config;
 use crate::context::{self, Contexts};
@@ -10,6 +12,7 @@ use crate::handles::Handles;
 use crate::host::Host;
 use crate::memory::{DeviceMemory, Misuse};
 use crate::modules::{Function, Module};
+use crate::nccl::Rank;
 use crate::pinned::Pinned;
 use crate::report::Log;
 use crate::status::{Outcome, Status};
@@ -31,6 +34,7 @@ pub(crate) struct Driver {
     pub(crate) captures: Captures,
     pub(crate) graphs: Handles<Graph>,
     pub(crate) executables: Handles<Executable>,
+    pub(crate) ranks: Handles<Arc<Rank>>,
     pub(crate) log: Log,
 }
 
@@ -50,6 +54,7 @@ impl Driver {
             captures: Captures::default(),
             graphs: Handles::new(0x6000_0000),
             executables: Handles::new(0x7000_0000),
+            ranks: Handles::new(0x9000_0000),
             log: Log::default(),
         }
     }

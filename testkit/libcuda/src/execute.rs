@@ -8,6 +8,7 @@ use crate::driver::Driver;
 use crate::host::{digest, snapshot};
 use crate::launch::KernelLaunch;
 use crate::memory::{Access, Actor};
+use crate::nccl::{Answer, Call, Failure};
 use crate::status::{Outcome, Status};
 use crate::streams::Started;
 use crate::work::{HostBytes, Work};
@@ -76,7 +77,8 @@ impl Driver {
                 self.touch_whole(actor, *start);
                 self.memory.release(*start);
             }
-            Work::HostCall { .. } => unreachable!("called with the lock released"),
+            Work::Post(call) => self.post(call, actor)?,
+            Work::HostCall { .. } | Work::Complete(_) => unreachable!("executed with the lock released"),
         }
         Ok(())
     }
@@ -132,6 +134,41 @@ impl Driver {
         let label = self.memory.holder(allocation).map_or("memory", |found| &found.label);
         let text = format!("{label}: nothing orders {} and {rival}, in another stream", actor.name);
         self.log.finding("stream-race", &text);
+    }
+
+    /// Reads this rank's part of an NCCL operation and gives it away.
+    fn post(&mut self, call: &Call, actor: &Actor<'_>) -> Outcome {
+        let bytes = match call.sent_bytes() {
+            0 => Vec::new(),
+            count => self.device_bytes(call.send, count, actor)?,
+        };
+        call.post(&bytes).map_err(|error| {
+            self.log.finding("nccl", &format!("{}: {error}", actor.name));
+            Status::ERROR_LAUNCH_FAILED
+        })
+    }
+
+    /// Writes what this rank gets of an NCCL operation. A failure is a fault of the context, where hardware would hang.
+    pub(crate) fn complete(&mut self, started: &Started<Work>, call: &Call, answer: Answer) {
+        let name = call.name();
+        let actor = Actor { stream: started.stream, clock: &started.clock, name: &name };
+        let outcome = match answer {
+            Ok(bytes) if bytes.is_empty() || call.received_bytes() == 0 => Ok(()),
+            Ok(bytes) => self.touch(&actor, call.receive, bytes.len(), true).and_then(|()| {
+                self.memory.bytes.write(call.receive, &bytes).map_err(|_| Status::ERROR_ILLEGAL_ADDRESS)
+            }),
+            Err(failure) => {
+                let (check, text, status) = match failure {
+                    Failure::Mismatch(text) => ("nccl-mismatch", text, Status::ERROR_LAUNCH_FAILED),
+                    Failure::Missing(text) => ("nccl-timeout", text, Status::ERROR_LAUNCH_TIMEOUT),
+                };
+                self.log.finding(check, &format!("{name}: {text}"));
+                Err(status)
+            }
+        };
+        if let Err(fault) = outcome {
+            self.fail(started.context, fault);
+        }
     }
 
     fn run_kernel(&mut self, launch: &KernelLaunch, actor: &Actor<'_>) -> Outcome {

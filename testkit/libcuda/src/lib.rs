@@ -32,6 +32,7 @@ mod host;
 mod launch;
 mod memory;
 mod modules;
+mod nccl;
 mod pinned;
 mod report;
 mod run;

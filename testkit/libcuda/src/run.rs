@@ -3,10 +3,12 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::driver::Driver;
 use crate::exports::PROGRAM;
+use crate::nccl::{Answer, Call};
 use crate::status::{Outcome, Status};
 use crate::streams::{Clock, Started};
 use crate::work::Work;
@@ -39,17 +41,23 @@ pub(crate) fn in_host_call() -> bool {
     IN_HOST_CALL.get()
 }
 
-/// Makes everything before `point` run. The lock is released while a function of the program runs, and while another
-/// thread runs what this one needs.
-///
-/// Fails with the fault of the current context, if there is one.
-pub(crate) fn wait(mut driver: Guard, point: &Clock) -> Outcome<Guard> {
+/// Makes everything before `point` run. The lock is released while a function of the program runs, while other ranks
+/// are waited for, and while another thread runs what this one needs.
+pub(crate) fn reach(mut driver: Guard, point: &Clock) -> Guard {
     while !driver.streams.reached(point) {
         driver = match driver.streams.start_next(point) {
             Some(started) => run(driver, started),
             None => PROGRESS.wait(driver).unwrap_or_else(PoisonError::into_inner),
         };
     }
+    driver
+}
+
+/// A wait of the program: everything before `point` runs, and what is issued later lies behind it.
+///
+/// Fails with the fault of the current context, if there is one.
+pub(crate) fn wait(driver: Guard, point: &Clock) -> Outcome<Guard> {
+    let mut driver = reach(driver, point);
     driver.streams.host_waited(point);
     driver.contexts.healthy()?;
     Ok(driver)
@@ -70,21 +78,53 @@ pub(crate) fn query(mut driver: Guard, point: &Clock) -> Outcome {
 }
 
 fn run(mut driver: Guard, started: Started<Work>) -> Guard {
-    if let Work::HostCall { function, argument } = started.work {
-        let host = driver.host;
-        drop(driver);
-        IN_HOST_CALL.set(true);
-        host.call(function, argument);
-        IN_HOST_CALL.set(false);
-        driver = lock();
-    } else {
-        // An operation must leave its queue whatever happens, or later waits would never end.
-        let outcome = catch_unwind(AssertUnwindSafe(|| driver.execute(&started)));
-        if outcome.is_err() {
-            driver.fail(started.context, Status::ERROR_UNKNOWN);
+    match &started.work {
+        Work::HostCall { function, argument } => driver = call_host(driver, *function, *argument),
+        Work::Complete(call) => {
+            let (guard, answer) = wait_for_ranks(driver, call);
+            driver = guard;
+            driver.complete(&started, call, answer);
+        }
+        _ => {
+            // An operation must leave its queue whatever happens, or later waits would never end.
+            let outcome = catch_unwind(AssertUnwindSafe(|| driver.execute(&started)));
+            if outcome.is_err() {
+                driver.fail(started.context, Status::ERROR_UNKNOWN);
+            }
         }
     }
     driver.streams.finish(started.stream);
     PROGRESS.notify_all();
     driver
+}
+
+fn call_host(driver: Guard, function: usize, argument: usize) -> Guard {
+    let host = driver.host;
+    drop(driver);
+    IN_HOST_CALL.set(true);
+    host.call(function, argument);
+    IN_HOST_CALL.set(false);
+    lock()
+}
+
+/// Waits for the hub's answer. Meanwhile the other ranks of this process give their parts, as they would on devices
+/// of their own.
+fn wait_for_ranks(mut driver: Guard, call: &Call) -> (Guard, Answer) {
+    loop {
+        let mut posts = Clock::default();
+        for (point, work) in driver.streams.pending() {
+            if matches!(work, Work::Post(other) if call.meets(other)) {
+                posts.join(point);
+            }
+        }
+        while let Some(started) = driver.streams.start_next(&posts) {
+            driver = run(driver, started);
+        }
+        drop(driver);
+        let answer = call.answer(Duration::from_millis(10));
+        driver = lock();
+        if let Some(answer) = answer {
+            return (driver, answer);
+        }
+    }
 }

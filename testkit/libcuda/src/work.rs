@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::launch::KernelLaunch;
+use crate::nccl::Call;
 
 /// Host bytes that a copy reads.
 #[derive(Clone, Debug)]
@@ -48,6 +49,10 @@ pub(crate) enum Work {
     Free { start: u64 },
     /// A function of the program, called with the lock released.
     HostCall { function: usize, argument: usize },
+    /// This rank's part of an NCCL operation is given away.
+    Post(Arc<Call>),
+    /// What this rank gets of an NCCL operation is written; waits for the other ranks with the lock released.
+    Complete(Arc<Call>),
 }
 
 impl Work {
@@ -63,6 +68,7 @@ impl Work {
             Self::Allocate { .. } => "its asynchronous allocation".to_owned(),
             Self::Free { .. } => "its asynchronous free".to_owned(),
             Self::HostCall { .. } => "host function".to_owned(),
+            Self::Post(call) | Self::Complete(call) => call.name(),
         }
     }
 

@@ -22,6 +22,7 @@ fn launch(threads: usize) -> LaunchConfig {
 
 #[test]
 fn a_whole_program() {
+    let _alone = common::alone();
     assert_eq!(common::configure(r#"{"device": "A100", "threads": 1}"#), 0);
     let context = CudaContext::new(0).unwrap();
     assert!(context.name().unwrap().starts_with("NVIDIA A100"));

@@ -103,7 +103,8 @@ fn update(bench: &Bench, params: usize, max_norm: f64) -> Result<Outcome> {
         Comparison::exact("m", &after.m, m.values()),
         Comparison::exact("v", &after.v, v.values()),
     ]);
-    Ok(outcome.costing(params, 34 * params))
+    let outcome = outcome.costing_of("adamw_norm_f32", params, 4 * params);
+    Ok(outcome.costing_of("adamw_update_f32", params, 30 * params))
 }
 
 /// One element of the gradient spoils the norm: the host sees that, and nothing else has changed.

@@ -1,6 +1,8 @@
 //! The cases of every kernel, a file for each op.
 
 mod adamw;
+mod gemm;
+mod lora;
 mod rmsnorm;
 mod swiglu;
 
@@ -8,5 +10,5 @@ use crate::case::Case;
 
 /// All cases.
 pub fn all() -> Vec<Case> {
-    [adamw::cases, rmsnorm::cases, swiglu::cases].into_iter().flat_map(|cases| cases()).collect()
+    [adamw::cases, gemm::cases, lora::cases, rmsnorm::cases, swiglu::cases].into_iter().flat_map(|cases| cases()).collect()
 }

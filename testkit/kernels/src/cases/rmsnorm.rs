@@ -27,8 +27,8 @@ const SHAPES: &[(usize, usize)] = &[
     (3, 4096),
     (2, 8192),
     (1, cuda::MAX_WIDTH),
-    (3001, 264),
-    (30_011, 8),
+    (2048, 4096),
+    (25_013, 64),
 ];
 
 /// Groups whose gain is 1 + w, and groups so large or small that eps is nothing or all.

@@ -153,7 +153,7 @@ macro_rules! each {
 impl Buffer {
     fn new(cuda: &Cuda, ty: Type, bytes: &[u8]) -> Result<Self> {
         fn upload<T: Element>(cuda: &Cuda, bytes: &[u8]) -> Result<Slice<T>> {
-            cuda.upload(&bytemuck::pod_collect_to_vec::<u8, T>(bytes))
+            cuda.upload(&bytemuck::allocation::pod_collect_to_vec::<u8, T>(bytes))
         }
         Ok(match ty {
             Type::F32 => Self::F32(upload(cuda, bytes)?),

@@ -9,9 +9,15 @@ mod closeness;
 mod form;
 mod inputs;
 
-pub use form::{Form, Outcome, forms};
+pub use form::{Expected, Form, Outcome, forms};
 
-use preceptor::device::cuda::Sources;
+use std::path::Path;
+
+use preceptor::base::Result;
+use preceptor::device::cuda::{Cuda, Nvrtc, Options, Sources};
+
+use crate::run::Setup;
+use crate::stand_in::{Settings, StandIn};
 
 /// The kernels' sources.
 pub const SOURCES: Sources = Sources::Given(&[
@@ -27,3 +33,22 @@ pub const SOURCES: Sources = Sources::Given(&[
 
 /// The files of [`SOURCES`] that hold kernels.
 pub const FILES: &[&str] = &["approximate", "convert", "float", "integer", "lanes", "matrix", "memory"];
+
+/// Runs all forms on the modelled device `key`, or on the machine's first GPU.
+pub fn run(setup: &Setup, key: Option<&str>) -> Result<(Vec<Form>, Vec<Outcome>)> {
+    let load = |path: &Path| {
+        StandIn::load(path, &Settings { device: key.unwrap_or_default().to_owned(), seed: setup.seed })
+    };
+    let stand_in = setup.stand_in.as_deref().map(load).transpose()?;
+    let expected = Expected::new(&Nvrtc::open(setup.nvrtc.as_deref())?)?;
+    let cuda = Cuda::open(&Options {
+        index: 0,
+        nvrtc: setup.nvrtc.clone(),
+        sources: SOURCES,
+        cache: setup.cache.clone(),
+    })?;
+    let forms = forms()?;
+    let outcomes = forms.iter().map(|form| form.run(&cuda, &expected)).collect::<Result<_>>()?;
+    drop(stand_in);
+    Ok((forms, outcomes))
+}

@@ -16,8 +16,10 @@ mod kernel;
 mod memory;
 mod missing;
 mod module;
+mod nccl;
 mod pointers;
 mod stream;
+mod tensor_map;
 mod testkit;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

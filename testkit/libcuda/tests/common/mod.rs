@@ -9,14 +9,14 @@ use cudarc::nvrtc::Ptx;
 use libloading::{Library, Symbol};
 use serde_json::Value;
 
-pub const PTX: &str = include_str!("kernels.ptx");
+pub(crate) const PTX: &str = include_str!("kernels.ptx");
 
 type Configure = unsafe extern "C" fn(*const u8, usize) -> i32;
 type Take = unsafe extern "C" fn(*mut usize) -> *mut u8;
 type Free = unsafe extern "C" fn(*mut u8, usize);
 
 /// The library, which cargo puts beside the test's own program.
-pub fn path() -> PathBuf {
+pub(crate) fn path() -> PathBuf {
     let program = std::env::current_exe().unwrap();
     program.parent().unwrap().join("libcuda.so")
 }
@@ -28,7 +28,7 @@ fn library() -> &'static Library {
 }
 
 /// Chooses the modelled device.
-pub fn configure(text: &str) -> i32 {
+pub(crate) fn configure(text: &str) -> i32 {
     // SAFETY: the symbol has this type in testkit/libcuda.
     unsafe {
         let configure: Symbol<'_, Configure> = library().get(b"preceptor_testkit_configure").unwrap();
@@ -37,7 +37,7 @@ pub fn configure(text: &str) -> i32 {
 }
 
 /// Everything since the last call.
-pub fn take_report() -> Vec<Value> {
+pub(crate) fn take_report() -> Vec<Value> {
     // SAFETY: the symbols have these types, and the report is `length` bytes until it is given back.
     let text = unsafe {
         let take: Symbol<'_, Take> = library().get(b"preceptor_testkit_take_report").unwrap();
@@ -52,24 +52,29 @@ pub fn take_report() -> Vec<Value> {
 }
 
 /// The checks that found something since the last report, in order.
-pub fn findings() -> Vec<String> {
+pub(crate) fn findings() -> Vec<String> {
     let entries = take_report();
     let all = entries.iter().flat_map(|entry| entry["findings"].as_array().unwrap());
     all.map(|finding| finding["check"].as_str().unwrap().to_owned()).collect()
 }
 
-/// A context of its own and an empty report, for one test at a time: the driver is one a process.
-pub fn context() -> (MutexGuard<'static, ()>, Arc<CudaContext>) {
+/// An empty report for one test at a time: the driver is one a process.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    library();
+    take_report();
+    alone
+}
+
+/// The same, with a context of its own.
+pub(crate) fn context() -> (MutexGuard<'static, ()>, Arc<CudaContext>) {
+    let alone = alone();
     let context = CudaContext::new_non_primary(0, 0).unwrap();
     // SAFETY: these tests order their streams themselves, or fail to on purpose.
     unsafe { context.disable_event_tracking() };
-    take_report();
     (alone, context)
 }
 
-pub fn module(context: &Arc<CudaContext>) -> Arc<CudaModule> {
+pub(crate) fn module(context: &Arc<CudaContext>) -> Arc<CudaModule> {
     context.load_module(Ptx::from_src(PTX)).unwrap()
 }

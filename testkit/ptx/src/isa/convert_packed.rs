@@ -135,7 +135,7 @@ impl Small {
         let least = 1 - self.bias;
         let exponent = ((rounded.to_bits() >> 52) as i32 - 1023).max(least);
         let step = 2.0_f64.powi(exponent - self.mantissa.cast_signed());
-        sign | ((exponent - least) << self.mantissa) as u8 + (rounded / step) as u8
+        sign | (((exponent - least) << self.mantissa) as u8 + (rounded / step) as u8)
     }
 
     fn decode(self, bits: u8) -> f32 {

@@ -63,8 +63,8 @@ pub fn mul(m: &Mnemonic<'_>, o: &mut Operands<'_>) -> Result {
     let class = Class::Integer;
     match (m.one_of(&PARTS)?, m.only_type()?) {
         (0, _) => each!(m, binary, o, |a, b| a.wrapping_mul(b)),
-        (1, Type::U16) => binary(class, o, |a: u16, b: u16| (u32::from(a) * u32::from(b) >> 16) as u16),
-        (1, Type::S16) => binary(class, o, |a: i16, b: i16| (i32::from(a) * i32::from(b) >> 16) as i16),
+        (1, Type::U16) => binary(class, o, |a: u16, b: u16| ((u32::from(a) * u32::from(b)) >> 16) as u16),
+        (1, Type::S16) => binary(class, o, |a: i16, b: i16| ((i32::from(a) * i32::from(b)) >> 16) as i16),
         (1, Type::U32) => binary(class, o, high_u32),
         (1, Type::S32) => binary(class, o, high_i32),
         (1, Type::U64) => binary(class, o, high_u64),
@@ -104,19 +104,19 @@ pub fn mad(m: &Mnemonic<'_>, o: &mut Operands<'_>) -> Result {
 }
 
 fn high_u32(a: u32, b: u32) -> u32 {
-    (u64::from(a) * u64::from(b) >> 32) as u32
+    ((u64::from(a) * u64::from(b)) >> 32) as u32
 }
 
 fn high_i32(a: i32, b: i32) -> i32 {
-    (i64::from(a) * i64::from(b) >> 32) as i32
+    ((i64::from(a) * i64::from(b)) >> 32) as i32
 }
 
 fn high_u64(a: u64, b: u64) -> u64 {
-    (u128::from(a) * u128::from(b) >> 64) as u64
+    ((u128::from(a) * u128::from(b)) >> 64) as u64
 }
 
 fn high_i64(a: i64, b: i64) -> i64 {
-    (i128::from(a) * i128::from(b) >> 64) as i64
+    ((i128::from(a) * i128::from(b)) >> 64) as i64
 }
 
 /// `div`, towards zero.

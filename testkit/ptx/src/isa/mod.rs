@@ -3,6 +3,7 @@
 //! A decoder turns a mnemonic and its operands into a [`Step`]. Most steps are closures over registers
 //! that work on the 32 lanes at once; the rest steer the warp. [`table::DECODERS`] lists all of them.
 
+mod address;
 pub mod approximate;
 pub mod arithmetic;
 pub mod async_copy;
@@ -25,10 +26,13 @@ pub mod load_store;
 pub mod matrix;
 pub mod mbarrier;
 pub mod mma;
+mod mnemonic;
 pub mod moves;
+mod operands;
 pub mod rounding;
 pub mod shared_address;
 pub mod special;
+mod special_registers;
 pub mod table;
 pub mod types;
 pub mod values;

@@ -1,0 +1,157 @@
+//! docs/kernels.md: what our kernels cost beside the better peer's, by the same counters.
+//!
+//! `page.toml` says which peer an entry is held against, and has a sentence for each figure in which ours is
+//! behind; a figure that is behind without a sentence is an error, and so is a sentence without one.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+use preceptor::base::{Error, Result};
+use serde::Deserialize;
+
+use crate::budgets::Budgets;
+use crate::gate::COUNTED;
+use crate::report::{Checked, Figures};
+
+const ROWS: &str = include_str!("../page.toml");
+const PEERS: &str = include_str!("../../peers/better.toml");
+
+/// How much more than the peer's counts as behind: the peers' figures have two or three digits.
+const ROUNDING: f64 = 1.01;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    /// The kernel file and the entry.
+    file: String,
+    entry: String,
+    /// The peer, a table of better.toml; without one there is no peer with such a kernel.
+    peer: Option<String>,
+    /// A sentence by figure that is behind.
+    #[serde(default)]
+    behind: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rows {
+    row: Vec<Row>,
+}
+
+/// A kernel of another library; each figure on sm_80 and sm_90.
+#[derive(Deserialize)]
+struct Peer {
+    counted: String,
+    assembled: String,
+    #[serde(flatten)]
+    figures: BTreeMap<String, toml::Value>,
+    per: String,
+    note: String,
+}
+
+impl Peer {
+    fn figure(&self, name: &str, architecture: usize) -> Option<f64> {
+        let value = self.figures.get(name)?.as_array()?.get(architecture)?;
+        value.as_float().or_else(|| value.as_integer().map(|n| n as f64))
+    }
+}
+
+/// Names, what they mean, and how many digits they are worth.
+const FIGURES: [(&str, fn(&Figures) -> f64, usize); 6] = [
+    ("traffic", |f| f.traffic, 2),
+    ("sectors", |f| f.sectors, 2),
+    ("wavefronts", |f| f.wavefronts, 2),
+    ("sass", |f| f.sass, 2),
+    ("registers", |f| f.registers, 0),
+    ("spilled", |f| f.spilled, 0),
+];
+
+/// The page.
+pub fn page(checked: &[Checked], budgets: &Budgets) -> Result<String> {
+    let broken = |what: String| Error::input(what).file(Path::new("testkit/kernels/page.toml"));
+    let rows: Rows = toml::from_str(ROWS).map_err(|e| broken(e.to_string()))?;
+    let peers: BTreeMap<String, Peer> = toml::from_str(PEERS).map_err(|e| broken(format!("better.toml: {e}")))?;
+    let mut out = String::from(HEAD);
+    for row in &rows.row {
+        let kernel = checked.iter().find(|kernel| kernel.file == row.file);
+        let kernel = kernel.ok_or_else(|| broken(format!("`{}` is no kernel file", row.file)))?;
+        let peer = match &row.peer {
+            Some(name) => Some(peers.get(name).ok_or_else(|| broken(format!("no peer `{name}`")))?),
+            None => None,
+        };
+        out.push_str(&section(row, kernel, peer, budgets)?);
+    }
+    Ok(out)
+}
+
+fn section(row: &Row, kernel: &Checked, peer: Option<&Peer>, budgets: &Budgets) -> Result<String> {
+    let mut out = String::new();
+    let mut line = |text: String| out.write_str(&(text + "\n")).expect("a String takes everything");
+    let ours = COUNTED.map(|capability| kernel.figures(&row.entry, budgets, capability));
+    let [Some(sm_80), Some(sm_90)] = ours else {
+        return Err(Error::input(format!("`{}`: no measured case, or no loop that is counted", row.entry)));
+    };
+    let per = peer.map_or_else(|| if kernel_on_tensor_cores(kernel, &row.entry) { "mma" } else { "element" }, |p| &p.per);
+    line(format!("## {}\n", row.entry));
+    line(format!("SASS is per {per}; each pair is sm_80 / sm_90.\n"));
+    line("| | traffic | sectors | wavefronts | SASS | registers | spilled |".into());
+    line("|---|---|---|---|---|---|---|".into());
+    let cells = |of: &dyn Fn(&str, usize, fn(&Figures) -> f64) -> Option<f64>| {
+        let cell = |(name, figure, digits): &(&str, fn(&Figures) -> f64, usize)| {
+            let pair = [0, 1].map(|a| of(name, a, *figure).map_or("-".into(), |x| format!("{x:.digits$}")));
+            pair.join(" / ")
+        };
+        FIGURES.iter().map(cell).collect::<Vec<String>>().join(" | ")
+    };
+    let own = |_: &str, architecture: usize, figure: fn(&Figures) -> f64| Some(figure(&[sm_80, sm_90][architecture]));
+    line(format!("| ours | {} |", cells(&own)));
+    let Some(peer) = peer else {
+        line("\nNo library of the set has this kernel.\n".into());
+        return Ok(out);
+    };
+    let theirs = |name: &str, architecture: usize, _: fn(&Figures) -> f64| peer.figure(name, architecture);
+    let by = if peer.counted == peer.assembled {
+        peer.counted.clone()
+    } else {
+        format!("{} (counters), {} (SASS, registers)", peer.counted, peer.assembled)
+    };
+    line(format!("| {by} | {} |\n", cells(&theirs)));
+    line(format!("Of the peer: {}.\n", peer.note));
+    let mut behind = Vec::new();
+    for (name, figure, _) in FIGURES {
+        let worse = [sm_80, sm_90].iter().enumerate().any(|(architecture, ours)| {
+            peer.figure(name, architecture).is_some_and(|theirs| figure(ours) > theirs * ROUNDING)
+        });
+        match (worse, row.behind.get(name)) {
+            (true, Some(sentence)) => behind.push(format!("- Behind in {name}: {sentence}")),
+            (false, None) => {}
+            (true, None) => {
+                return Err(Error::input(format!("`{}` is behind in {name}, and page.toml does not say why", row.entry)));
+            }
+            (false, Some(_)) => {
+                return Err(Error::input(format!("page.toml says why `{}` is behind in {name}, but it is not", row.entry)));
+            }
+        }
+    }
+    behind.into_iter().for_each(&mut line);
+    line(String::new());
+    Ok(out)
+}
+
+fn kernel_on_tensor_cores(kernel: &Checked, entry: &str) -> bool {
+    kernel.measured.get(entry).is_some_and(|measured| measured.per_mma().is_some())
+}
+
+const HEAD: &str = "\
+# Kernels beside their peers
+
+Made by `cargo xtask kernels --page`; no GPU has run anything here, and no time is claimed. Counters come from the
+interpreter (`testkit/ptx`), machine instructions from NVIDIA's assembler and disassembler, the peers' figures from
+their kernels taken through the same tools (`testkit/peers/better.toml`).
+
+- traffic: bytes of the sectors asked for, over the least (each tensor once);
+- sectors: over those that the lanes' bytes would fill; wavefronts: passes over the banks of shared memory, over the least;
+- SASS: machine instructions per element, or per m16n8k16 product in the main loop; registers and spilled bytes per thread.
+
+";
