@@ -52,14 +52,22 @@ impl Seen {
 
 /// What was visible to a warp when it released something.
 #[derive(Clone, Debug, Default)]
-pub struct Clock(Vec<Seen>);
+pub struct Clock {
+    seen: Vec<Seen>,
+    /// The part of it behind which a proxy fence lies: what the asynchronous proxy may read.
+    fenced: Vec<Seen>,
+}
 
 impl Clock {
+    fn new(agents: usize) -> Self {
+        Self { seen: vec![Seen::default(); agents], fenced: vec![Seen::default(); agents] }
+    }
+
     /// Adds what another release carries.
     pub fn join(&mut self, other: &Self) {
-        self.0.resize(self.0.len().max(other.0.len()), Seen::default());
-        for (mine, &theirs) in self.0.iter_mut().zip(&other.0) {
-            mine.join(theirs);
+        for (mine, theirs) in [(&mut self.seen, &other.seen), (&mut self.fenced, &other.fenced)] {
+            mine.resize(mine.len().max(theirs.len()), Seen::default());
+            mine.iter_mut().zip(theirs).for_each(|(mine, &theirs)| mine.join(theirs));
         }
     }
 }
@@ -81,7 +89,7 @@ impl Clocks {
         let agents = warps + 1;
         Self {
             now: vec![1; agents],
-            known: vec![Clock(vec![Seen::default(); agents]); agents],
+            known: vec![Clock::new(agents); agents],
             all: vec![0; agents * agents],
             partial: vec![Vec::new(); warps],
         }
@@ -112,7 +120,7 @@ impl Clocks {
 
     /// Whether an access happened before what `lane` of `warp` does now.
     pub fn ordered(&self, stamp: Stamp, warp: u32, lane: u32) -> bool {
-        if self.known[warp as usize].0[usize::from(stamp.warp)].covers(stamp) {
+        if self.known[warp as usize].seen[usize::from(stamp.warp)].covers(stamp) {
             return true;
         }
         if u32::from(stamp.warp) != warp {
@@ -146,7 +154,7 @@ impl Clocks {
         let w = warp as usize;
         let tick = self.advance(w);
         let mut clock = self.known[w].clone();
-        let own = &mut clock.0[w];
+        let own = &mut clock.seen[w];
         if lanes & live == live {
             own.all = tick;
         } else {
@@ -157,10 +165,28 @@ impl Clocks {
         clock
     }
 
+    /// `fence.proxy.async`: what `lanes` of `warp` did, and what they see, the asynchronous proxy may read.
+    pub fn fence_proxy(&mut self, warp: u32, lanes: Mask, live: Mask) {
+        let behind = self.release(warp, lanes, live);
+        for (fenced, seen) in self.known[warp as usize].fenced.iter_mut().zip(behind.seen) {
+            fenced.join(seen);
+        }
+    }
+
+    /// Whether a proxy fence lies behind an access, so that the asynchronous proxy sees it when it reads for
+    /// `warp`. What the agent wrote itself needs none.
+    pub fn fenced(&self, stamp: Stamp, warp: u32) -> bool {
+        let fenced = self.known[warp as usize].fenced[usize::from(stamp.warp)];
+        u32::from(stamp.warp) == self.agent() || fenced.covers(stamp)
+    }
+
     /// Makes a release visible to a warp.
     pub fn acquire(&mut self, warp: u32, clock: &Clock) {
-        for (other, &seen) in clock.0.iter().enumerate() {
+        for (other, &seen) in clock.seen.iter().enumerate() {
             self.raise(warp as usize, other, seen);
+        }
+        for (mine, &theirs) in self.known[warp as usize].fenced.iter_mut().zip(&clock.fenced) {
+            mine.join(theirs);
         }
     }
 
@@ -187,7 +213,7 @@ impl Clocks {
 
     fn raise(&mut self, of: usize, about: usize, seen: Seen) {
         let agents = self.now.len();
-        let known = &mut self.known[of].0[about];
+        let known = &mut self.known[of].seen[about];
         known.join(seen);
         self.all[of * agents + about] = known.all;
     }
@@ -234,6 +260,26 @@ mod tests {
         clocks.barrier(&[(0, LIVE, LIVE), (1, LIVE, LIVE)], |warp| warp == 0);
         assert!(clocks.ordered(writes[1], 0, 1));
         assert!(!clocks.ordered(writes[0], 1, 1));
+    }
+
+    #[test]
+    fn a_proxy_fence_stands_before_or_after_the_barrier() {
+        let mut clocks = Clocks::new(2);
+        let both = [(0, LIVE, LIVE), (1, LIVE, LIVE)];
+        let write = stamp(&clocks, 0, 3);
+        clocks.barrier(&both, |_| true);
+        assert!(!clocks.fenced(write, 1), "no fence at all");
+        clocks.fence_proxy(1, 1, LIVE);
+        assert!(clocks.fenced(write, 1) && !clocks.fenced(write, 0), "by who reads, after the barrier");
+        let write = stamp(&clocks, 0, 3);
+        clocks.fence_proxy(0, 0b0111, LIVE);
+        clocks.barrier(&both, |_| true);
+        assert!(!clocks.fenced(write, 1), "by other lanes, before the barrier");
+        let write = stamp(&clocks, 0, 3);
+        clocks.fence_proxy(0, LIVE, LIVE);
+        assert!(!clocks.fenced(write, 1), "not yet released");
+        clocks.barrier(&both, |_| true);
+        assert!(clocks.fenced(write, 1), "by who writes, before the barrier");
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub enum Check {
     NotUniform,
     /// An mbarrier is used against its rules.
     Mbarrier,
+    /// The asynchronous proxy reads what plain stores wrote, with no `fence.proxy.async` between.
+    ProxyFence,
     /// An asynchronous copy or matrix product that nothing waits for, or that is used too early.
     AsyncUse,
     /// No warp can go on.

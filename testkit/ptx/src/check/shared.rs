@@ -34,6 +34,8 @@ pub enum Fault {
     InFlight,
     /// They are a live mbarrier.
     Reserved,
+    /// The asynchronous proxy reads them, and no proxy fence lies behind this write.
+    Unfenced(Stamp),
     /// Somebody wrote them, and nothing orders that write before this access.
     AfterWrite(Stamp),
     /// Somebody read them, and nothing orders that read before this write.
@@ -87,6 +89,23 @@ impl Shadow {
             self.reads[index * self.agents + warp as usize] = now;
         }
         fault
+    }
+
+    /// The asynchronous proxy reads `bytes` at `address`, which are inside, for a warp.
+    pub fn read_async(
+        &mut self,
+        address: u32,
+        bytes: u32,
+        warp: u32,
+        lane: u32,
+        clocks: &Clocks,
+    ) -> Option<Fault> {
+        let fault = self.read(address, bytes, warp, lane, clocks);
+        let unfenced = |(index, part): (usize, u8)| {
+            let Cell { writer, written, .. } = self.cells[index];
+            (written & part != 0 && !clocks.fenced(writer, warp)).then_some(Fault::Unfenced(writer))
+        };
+        fault.or_else(|| cells(address, bytes).find_map(unfenced))
     }
 
     /// Writes `bytes` at `address`, which are inside. `same`: the bytes already have these values.

@@ -3,7 +3,7 @@
 //! Source: PTX ISA, "Data Movement and Conversion Instructions: cp.async".
 
 use super::decode::{Address, Decoded, Mnemonic, Operands};
-use super::matrix::SharedAddress;
+use super::shared_address::SharedAddress;
 use super::types::Type;
 use super::{Class, Execution, Flow};
 use crate::check::Check;
@@ -178,17 +178,22 @@ fn arrive(mnemonic: &Mnemonic<'_>, operands: &mut Operands<'_>) -> Result<Decode
     Ok(Decoded::execute(Class::Async, move |x, mask| {
         let addresses = barrier.lanes(&x.warp.registers);
         let clock = x.block.clocks.release(x.warp.id, mask, x.warp.live);
-        for lane in lanes(mask) {
-            if x.mbarrier(addresses[lane], lane).is_none() {
+        let mut rest = mask;
+        while rest != 0 {
+            let (first, warp) = (rest.trailing_zeros() as usize, x.warp.id);
+            let address = addresses[first];
+            // lanes that name one barrier arrive there together
+            let group = select(rest, |lane| addresses[lane] == address);
+            rest &= !group;
+            if x.mbarrier(address, first).is_none() {
                 continue;
             }
-            let copies = x.warp.copies.hand_over(1 << lane);
-            let warp = x.warp.id;
-            let Some(barrier) = x.block.mbarriers.get(addresses[lane]) else { continue };
-            let added = if counted { Ok(()) } else { barrier.expect_more(1) };
-            barrier.announce(Coming::Arrivals { copies, warp, count: 1, clock: clock.clone() });
+            let (copies, count) = (x.warp.copies.hand_over(group), group.count_ones());
+            let Some(barrier) = x.block.mbarriers.get(address) else { continue };
+            let added = if counted { Ok(()) } else { barrier.expect_more(count) };
+            barrier.announce(Coming::Arrivals { copies, warp, lanes: group, clock: clock.clone() });
             if let Err(message) = added {
-                x.finding(Check::Mbarrier, 1 << lane, || message);
+                x.finding(Check::Mbarrier, group, || message);
             }
         }
         Flow::Next

@@ -6,7 +6,7 @@
 //! Source: PTX ISA, "Data Movement and Conversion Instructions: cp.async.bulk*", "cp.reduce.async.bulk*".
 
 use super::decode::{Address, Decoded, Mnemonic, Operands};
-use super::matrix::SharedAddress;
+use super::shared_address::SharedAddress;
 use super::types::{Space, Type};
 use super::{Class, Execution, Flow};
 use crate::check::Check;
@@ -243,7 +243,7 @@ fn load(x: &mut Execution<'_, '_>, lane: usize, target: u32, source: &Global, ba
     {
         return;
     }
-    let load = Load { at: x.at, warp: x.warp.id, source, target };
+    let load = Load { at: x.at, warp: x.warp.id, lane: lane as u32, source, target };
     if let Some(barrier) = x.block.mbarriers.get(barrier) {
         barrier.announce(Coming::Load(Box::new(load)));
     }

@@ -81,6 +81,11 @@ impl Packed for U8 {
     }
 }
 
+/// Registers of an operand, as many as it needs.
+pub fn exactly<const N: usize>(registers: Vec<Reg32>) -> Result<[Reg32; N], String> {
+    registers.try_into().map_err(|list: Vec<_>| format!("{} registers where {N} are needed", list.len()))
+}
+
 /// A, 16 x K, of `K / (2 * P::COUNT)` registers.
 #[inline(always)]
 pub fn gather_a<P: Packed, const K: usize>(registers: &Registers, sources: &[Reg32]) -> [[f32; K]; ROWS] {

@@ -1,17 +1,16 @@
 //! ldmatrix, stmatrix: 8 x 8 matrices of 16-bit elements between shared memory and registers.
 //!
-//! Lane `8q + r` names row `r` of matrix `q`, 16 bytes. Register `q` of lane `l` holds the elements `2(l % 4)`
-//! and `2(l % 4) + 1` of row `l / 4`; with `.trans`, of column `l / 4`.
+//! Lane `8q + r` names row `r` of matrix `q`, 16 bytes. Register `q` of lane `l` holds two elements of row
+//! `l / 4`, `2(l % 4)` and the next; with `.trans`, of column `l / 4`.
 //!
 //! Source: PTX ISA, "Warp-level matrix load/store instructions".
 
-use super::decode::{Address, Decoded, Mnemonic, Operands};
-use super::types::{Space, Type};
+use super::decode::{Decoded, Mnemonic, Operands};
+use super::shared_address::SharedAddress;
+use super::types::Type;
 use super::{Class, Execution, Flow};
-use crate::check::Check;
-use crate::machine::registers::{Reg32, Registers};
-use crate::machine::{Lanes32, Mask, WARP, lanes};
-use crate::memory::{Access, SHARED_BASE};
+use crate::machine::{Lanes32, Mask, lanes};
+use crate::memory::Access;
 
 /// `ldmatrix.sync.aligned.m8n8.x{1,2,4}{.trans}{.shared}.b16 {d..}, [rows]`.
 pub fn decode_load(mnemonic: &Mnemonic<'_>, operands: &mut Operands<'_>) -> Result<Decoded, String> {
@@ -106,64 +105,4 @@ fn store(
         let bytes: [u8; 16] = std::array::from_fn(|byte| rows[row][byte / 2].to_le_bytes()[byte % 2]);
         x.block.shared.store(addresses[8 * matrix + row], bytes);
     }
-}
-
-/// An address operand that is in shared memory: an offset, or a generic address where no space is named.
-#[derive(Clone, Debug)]
-pub struct SharedAddress {
-    address: Address,
-    generic: bool,
-}
-
-impl SharedAddress {
-    /// The address operand of an instruction whose space, if named, is shared.
-    pub fn new(mnemonic: &Mnemonic<'_>, operands: &mut Operands<'_>, index: usize) -> Result<Self, String> {
-        let generic = mnemonic.space() == Space::Generic;
-        Ok(Self { address: operands.address(index)?, generic })
-    }
-
-    /// The address operand of an instruction that always means shared memory here.
-    pub fn offset(operands: &mut Operands<'_>, index: usize) -> Result<Self, String> {
-        Ok(Self { address: operands.address(index)?, generic: false })
-    }
-
-    /// The offset of each lane; generic addresses outside of shared memory become out of bounds.
-    #[inline(always)]
-    pub fn lanes(&self, registers: &Registers) -> Lanes32 {
-        if !self.generic {
-            return self.address.lanes32(registers);
-        }
-        let addresses = self.address.lanes64(registers);
-        let offset =
-            |lane: usize| addresses[lane].checked_sub(SHARED_BASE).and_then(|offset| offset.try_into().ok());
-        std::array::from_fn(|lane| offset(lane).unwrap_or(u32::MAX))
-    }
-}
-
-impl Execution<'_, '_> {
-    /// Reports lanes that are missing where an instruction needs all 32 of a warp.
-    #[inline(always)]
-    pub fn expect_whole_warp(&mut self, mask: Mask) {
-        if mask != !0 {
-            self.finding(Check::MissingLanes, mask, || {
-                format!("all 32 lanes must execute it together; lanes {:08x} are not here", !mask)
-            });
-        }
-    }
-
-    /// The value that all lanes of a mask must agree on.
-    pub fn uniform<T: Copy + PartialEq>(&mut self, values: &[T; WARP], mask: Mask, what: &str) -> T {
-        let first = values[mask.trailing_zeros() as usize % WARP];
-        let others =
-            lanes(mask).filter(|&lane| values[lane] != first).fold(0, |mask: Mask, lane| mask | 1 << lane);
-        if others != 0 {
-            self.finding(Check::NotUniform, others, || format!("the lanes disagree on {what}"));
-        }
-        first
-    }
-}
-
-/// Registers of an operand, as many as it needs.
-pub fn exactly<const N: usize>(registers: Vec<Reg32>) -> Result<[Reg32; N], String> {
-    registers.try_into().map_err(|list: Vec<_>| format!("{} registers where {N} are needed", list.len()))
 }

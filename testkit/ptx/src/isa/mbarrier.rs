@@ -1,19 +1,18 @@
 //! mbarrier: barriers in shared memory that count arrivals and bytes. State: [`crate::machine::mbarriers`].
 //!
-//! A cluster has one block here, so `.shared::cluster` addresses are those of the block itself, and the
-//! scopes `.cta` and `.cluster` mean the same.
+//! A cluster has one block here, so the scopes `.cta` and `.cluster` mean the same.
 //!
 //! Source: PTX ISA, "Parallel Synchronization and Communication Instructions: mbarrier".
 
 use super::decode::{Decoded, Mnemonic, Operands};
-use super::matrix::SharedAddress;
+use super::shared_address::SharedAddress;
 use super::types::Type;
 use super::{Class, Execution, Flow};
 use crate::check::Check;
 use crate::check::clock::{Clock, Stamp};
 use crate::machine::mbarriers::{BYTES, Coming, MOST, Mbarrier};
 use crate::machine::registers::{Pred, Reg32, Reg64};
-use crate::machine::{Mask, WARP, lanes};
+use crate::machine::{WARP, lanes};
 use crate::memory::Access;
 
 /// All of `mbarrier`.
@@ -204,7 +203,9 @@ impl Execution<'_, '_> {
         if !self.block.clocks.ordered(by, self.warp.id, lane as u32) {
             self.finding(Check::SharedRace, 1 << lane, || {
                 let Stamp { warp, lane, .. } = by;
-                format!("warp {warp}, lane {lane} initialised the mbarrier at {address}, and nothing orders the two")
+                format!(
+                    "warp {warp}, lane {lane} initialised the mbarrier at {address}; nothing orders the two"
+                )
             });
         }
         self.block.mbarriers.get(address)
@@ -271,10 +272,10 @@ impl Execution<'_, '_> {
                     let clock = load.land(block);
                     block.mbarriers.get(address).map(|barrier| barrier.complete(load.bytes(), &clock))
                 }
-                Coming::Arrivals { copies, warp, count, mut clock } => {
-                    let lanes: Mask = copies.lanes();
+                Coming::Arrivals { copies, warp, lanes, mut clock } => {
                     copies.land(warp, block);
                     clock.join(&block.clocks.release(warp, lanes, !0));
+                    let count = lanes.count_ones();
                     block.mbarriers.get(address).map(|barrier| barrier.arrive(count, &clock, false))
                 }
             };

@@ -5,9 +5,8 @@
 //! Source: PTX ISA, "Warp-level matrix multiply-accumulate operation: mma".
 
 use super::decode::{Decoded, Mnemonic, Operands};
-use super::fragments::{self, COLUMNS, Packed, ROWS, S8, Tf32, U8};
+use super::fragments::{self, COLUMNS, Packed, ROWS, S8, Tf32, U8, exactly};
 use super::half::{Bf16, F16};
-use super::matrix::exactly;
 use super::types::Type;
 use super::{Class, Flow};
 use crate::machine::registers::Reg32;

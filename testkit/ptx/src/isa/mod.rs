@@ -30,12 +30,14 @@ mod mnemonic;
 pub mod moves;
 mod operands;
 pub mod rounding;
+pub mod shared_address;
 pub mod special;
 mod special_registers;
 pub mod table;
 pub mod types;
 pub mod values;
 pub mod wgmma;
+pub mod whole_warp;
 
 use crate::machine::Mask;
 use crate::machine::block::Block;

@@ -7,9 +7,8 @@
 //! Source: PTX ISA, "Asynchronous Warpgroup Level Matrix Multiply-Accumulate Operation".
 
 use super::decode::{Decoded, Mnemonic, Operands};
-use super::fragments::{self, COLUMNS, Packed, ROWS, Tile};
+use super::fragments::{self, COLUMNS, Packed, ROWS, Tile, exactly};
 use super::half::{Bf16, F16};
-use super::matrix::exactly;
 use super::types::Type;
 use super::{Class, Execution, Flow};
 use crate::check::Check;
@@ -257,7 +256,7 @@ fn wait(x: &mut Execution<'_, '_>, keep: u32) {
     let here = x.at;
     while let Some(product) = x.warp.products.due(keep) {
         x.at = product.at;
-        // the bytes must stay until now; a warp that released nothing since the issue has stamped them already
+        // the bytes must stay until now; in the tick of the issue they are stamped already
         if x.block.clocks.now(x.warp.id) != product.issued {
             touch(x, &product);
         }

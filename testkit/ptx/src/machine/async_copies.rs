@@ -57,11 +57,6 @@ impl Copies {
         self.0.iter().map(|copy| (copy.at, copy.lanes))
     }
 
-    /// Lanes with a copy.
-    pub fn lanes(&self) -> Mask {
-        self.0.iter().fold(0, |mask, copy| mask | copy.lanes)
-    }
-
     /// Writes the bytes into shared memory, in the name of the lanes that started them.
     pub fn land(self, warp: u32, block: &mut Block<'_>) {
         for copy in self.0 {

@@ -74,6 +74,8 @@ pub struct Load {
     pub at: At,
     /// The warp that started it.
     pub warp: u32,
+    /// The lane that started it.
+    pub lane: u32,
     /// Where the bytes come from.
     pub source: Place,
     /// Where they go in shared memory.

@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::Mask;
 use super::async_copies::Copies;
 use super::block::Block;
 use super::bulk_copies::Load;
@@ -35,8 +36,8 @@ pub enum Coming {
         copies: Copies,
         /// Their warp.
         warp: u32,
-        /// How many lanes arrive.
-        count: u32,
+        /// The lanes that arrive.
+        lanes: Mask,
         /// What they release.
         clock: Clock,
     },
@@ -47,7 +48,7 @@ impl Coming {
     fn brings(&self) -> (u32, i64) {
         match self {
             Self::Load(load) => (0, i64::from(load.bytes())),
-            Self::Arrivals { count, .. } => (*count, 0),
+            Self::Arrivals { lanes, .. } => (lanes.count_ones(), 0),
         }
     }
 }
@@ -253,7 +254,7 @@ pub fn finish(block: &mut Block<'_>) {
     let forgotten: Vec<Coming> = block.mbarriers.all().flat_map(|(_, barrier)| barrier.take_all()).collect();
     for coming in forgotten {
         let copies = match coming {
-            Coming::Load(load) => vec![(load.at, load.warp, 0)],
+            Coming::Load(load) => vec![(load.at, load.warp, 1 << load.lane)],
             Coming::Arrivals { copies, warp, .. } => {
                 copies.places().map(|(at, lanes)| (at, warp, lanes)).collect()
             }
@@ -324,7 +325,12 @@ mod tests {
     }
 
     fn arrivals(count: u32) -> Coming {
-        Coming::Arrivals { copies: Copies::default(), warp: 0, count, clock: Clock::default() }
+        Coming::Arrivals {
+            copies: Copies::default(),
+            warp: 0,
+            lanes: (1 << count) - 1,
+            clock: Clock::default(),
+        }
     }
 
     #[test]

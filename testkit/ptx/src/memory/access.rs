@@ -65,7 +65,7 @@ impl Execution<'_, '_> {
         inside
     }
 
-    /// Bytes that a lane touches for its warp, through the asynchronous proxy or a descriptor; no banks counted.
+    /// Bytes that a lane touches for its warp through the asynchronous proxy; no banks counted.
     pub fn shared_bulk(&mut self, address: u32, bytes: u32, lane: u32, access: Access) -> bool {
         let size = self.block.shared.bytes().len() as u64;
         if u64::from(address) + u64::from(bytes) > size {
@@ -77,7 +77,15 @@ impl Execution<'_, '_> {
             });
             return false;
         }
-        self.shadow(address, bytes, lane, access, false);
+        let (warp, block) = (self.warp.id, &mut *self.block);
+        if access == Access::Read {
+            let fault = block.shadow.read_async(address, bytes, warp, lane, &block.clocks);
+            if let Some(fault) = fault {
+                self.fault(fault, address, bytes, lane, access);
+            }
+        } else {
+            self.shadow(address, bytes, lane, access, false);
+        }
         true
     }
 
@@ -150,6 +158,11 @@ impl Execution<'_, '_> {
             Fault::Uninitialised => (Check::Uninitialised, "was never written".to_owned()),
             Fault::InFlight => {
                 (Check::InFlight, "is the target of an asynchronous copy that was not waited for".to_owned())
+            }
+            Fault::Unfenced(by) => {
+                let by = who(by);
+                let what = format!("was written by {by}, and no fence.proxy.async lies between");
+                (Check::ProxyFence, what)
             }
             Fault::Reserved => (Check::Mbarrier, "is a live mbarrier".to_owned()),
             Fault::AfterWrite(by) => {
@@ -249,8 +262,8 @@ impl Execution<'_, '_> {
         }
     }
 
-    /// Pieces of global memory, (address, bytes), that one bulk copy of a lane touches. Returns whether all of
-    /// them are there.
+    /// Pieces of global memory, (address, bytes), that one bulk copy of a lane touches. Returns whether they
+    /// are there.
     pub fn global_bulk(&mut self, pieces: &[(u64, u32)], lane: u32, access: Access) -> bool {
         let view = self.block.global;
         let found = |&&(address, bytes): &&(u64, u32)| bytes != 0 && view.holder(address, bytes).is_none();

@@ -11,7 +11,8 @@
 //!
 //! ```text
 //!                    K-major: chunk c of row r              MN-major: chunk c of line k
-//! swizzle of W bytes r%8 * W + r/8 * stride + c * 16        k%8 * W + k/8 * stride + c/C * leading + c%C * 16
+//! swizzle of W bytes r%8 * W + r/8 * stride + c * 16        k%8 * W + k/8 * stride
+//!                                                           + c/C * leading + c%C * 16
 //! none               r%8 * 16 + r/8 * stride + c * leading  k%8 * 16 + k/8 * leading + c * stride
 //! ```
 //!
