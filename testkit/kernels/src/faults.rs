@@ -4,23 +4,13 @@
 //! something else catches than its row says is a failure too, so the table stays true.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use preceptor::base::{Error, Result, files};
 use preceptor::device::cuda::Sources;
 use serde::{Deserialize, Serialize};
 
 use crate::report::Checked;
-
-/// All faults, by the file that lists them.
-const FAULTS: &[(&str, &str)] = &[
-    ("adamw.toml", include_str!("../faults/adamw.toml")),
-    ("attention.toml", include_str!("../faults/attention.toml")),
-    ("gemm.toml", include_str!("../faults/gemm.toml")),
-    ("lora.toml", include_str!("../faults/lora.toml")),
-    ("rmsnorm.toml", include_str!("../faults/rmsnorm.toml")),
-    ("swiglu.toml", include_str!("../faults/swiglu.toml")),
-];
 
 /// One fault.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -48,11 +38,15 @@ struct List {
     fault: Vec<Fault>,
 }
 
-/// All faults of the named kernel files.
-pub fn all(kernels: &[String]) -> Result<Vec<Fault>> {
+/// The faults of the named kernel files, from all lists in a folder, in the order of the lists' names.
+pub fn all(folder: &Path, kernels: &[String]) -> Result<Vec<Fault>> {
+    let entries = std::fs::read_dir(folder).map_err(|e| Error::input(e.to_string()).file(folder))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
     let mut all = Vec::new();
-    for (path, text) in FAULTS {
-        let list: List = toml::from_str(text).map_err(|e| Error::input(e.to_string()).file(Path::new(path)))?;
+    for path in paths {
+        let list: List = toml::from_str(&files::read_text(&path)?)
+            .map_err(|e| Error::input(e.to_string()).file(&path))?;
         all.extend(list.fault.into_iter().filter(|fault| kernels.contains(&fault.kernel)));
     }
     Ok(all)

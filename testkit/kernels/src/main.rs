@@ -42,6 +42,9 @@ struct Faults {
     /// The committed budgets
     #[arg(long, default_value = "kernels/budgets.toml")]
     budgets: PathBuf,
+    /// The folder that lists the faults
+    #[arg(long, default_value = "testkit/kernels/faults")]
+    lists: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -216,7 +219,7 @@ impl Faults {
     fn run(&self) -> Result<bool> {
         let (setup, budgets) = (self.common.setup(), Budgets::read(&self.budgets)?);
         let nvrtc = Nvrtc::open(setup.nvrtc.as_deref())?;
-        let list = faults::all(&self.common.kernels()?)?;
+        let list = faults::all(&self.lists, &self.common.kernels()?)?;
         let mut caught = 0;
         for fault in &list {
             let folder = tempfile::tempdir().map_err(|e| Error::environment(format!("no temporary folder: {e}")))?;

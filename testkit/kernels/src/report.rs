@@ -128,14 +128,21 @@ impl Checked {
         })
     }
 
-    /// Where measured cases move more than they may.
+    /// Where the largest measured case of an entry moves more than it may: edges cost what they cost.
     pub fn exceeded(&self, budgets: &Budgets) -> Vec<String> {
         let entries: BTreeSet<&String> =
             self.ran.iter().flat_map(|ran| &ran.launches).map(|launch| &launch.kernel).collect();
         let mut faults = Vec::new();
         for entry in entries {
             let budget = budgets.of(&self.file, entry).cloned().unwrap_or_default();
+            let mut largest: BTreeMap<&str, Measurement<'_>> = BTreeMap::new();
             for cost in self.costs(entry) {
+                let known = largest.get(cost.ran.device.as_str());
+                if known.is_none_or(|known| known.elements < cost.elements) {
+                    largest.insert(&cost.ran.device, cost);
+                }
+            }
+            for cost in largest.values() {
                 let [sectors, _, wavefronts] = cost.ratios();
                 let limits = [
                     ("sectors", sectors, budget.sectors.unwrap_or(SECTORS)),
