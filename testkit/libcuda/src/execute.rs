@@ -1,5 +1,6 @@
 //! What an operation does when it runs.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use ptx::Check;
@@ -84,9 +85,9 @@ impl Driver {
     }
 
     /// The bytes of a copy to the device. Page-locked memory that changed since the copy was issued is a finding.
-    fn host_bytes(&mut self, from: &HostBytes, actor: &Actor<'_>) -> Vec<u8> {
+    fn host_bytes(&mut self, from: &HostBytes, actor: &Actor<'_>) -> Arc<[u8]> {
         match from {
-            HostBytes::Staged(bytes) => bytes.to_vec(),
+            HostBytes::Staged(bytes) => Arc::clone(bytes),
             HostBytes::Late { address, bytes, digest: before } => {
                 let now = snapshot(self.host, *address, *bytes);
                 if before.is_some_and(|before| before != digest(&now)) {
@@ -94,7 +95,7 @@ impl Driver {
                         format!("page-locked memory changed before a queued {} had read it", actor.name);
                     self.log.finding("host-race", &text);
                 }
-                now
+                now.into()
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What a program does wrong, and the finding that says so.
 #![allow(unsafe_code, reason = "launches are unsafe in cudarc; the misuse is on purpose")]
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 mod common;
 
@@ -243,4 +244,47 @@ fn a_race_inside_a_graph() {
     graph.launch().unwrap();
     first.synchronize().unwrap();
     assert_eq!(common::findings(), ["stream-race"]);
+}
+
+#[test]
+fn memory_of_a_graph_serves_every_launch() {
+    let (_alone, context) = common::context();
+    let stream = context.new_stream().unwrap();
+    let mut out = stream.alloc_zeros::<u8>(4).unwrap();
+    context.synchronize().unwrap();
+    stream.begin_capture(sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_GLOBAL).unwrap();
+    {
+        let mut inside = stream.alloc_zeros::<u8>(4).unwrap();
+        stream.memcpy_dtod(&inside, &mut out).unwrap();
+        stream.memset_zeros(&mut inside).unwrap();
+    }
+    let graph = stream.end_capture(sys::CUgraphInstantiate_flags(0)).unwrap().unwrap();
+    for _ in 0..2 {
+        stream.memcpy_htod(&[1u8; 4], &mut out).unwrap();
+        graph.launch().unwrap();
+        assert_eq!(stream.clone_dtoh(&out).unwrap(), [0; 4]);
+    }
+    drop((graph, out, stream, context));
+    assert_eq!(common::findings(), NONE);
+}
+
+/// Set for a test that runs again as a process of its own.
+const CHILD: &str = "LIBCUDA_TEST_CHILD";
+
+#[test]
+fn a_leak_is_told_when_the_process_ends() {
+    if std::env::var_os(CHILD).is_some() {
+        let (_alone, context) = common::context();
+        // SAFETY: never freed, on purpose.
+        unsafe { result::malloc_sync(1234).unwrap() };
+        return std::mem::forget(context);
+    }
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    let name = "a_leak_is_told_when_the_process_ends";
+    let output = child.args(["--exact", name]).env(CHILD, "1").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && text.contains("leak: allocation 1 (1234 bytes, cuMemAlloc)"),
+        "{text}"
+    );
 }
