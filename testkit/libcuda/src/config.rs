@@ -12,8 +12,8 @@ pub(crate) struct Config {
     pub(crate) device: &'static Device,
     /// How many such devices there are.
     pub(crate) count: u32,
-    /// With a seed, the order of streams and blocks and the error of approximate instructions are drawn from it;
-    /// without, streams run in the fixed worst order.
+    /// With a seed, the order of streams and blocks and the error of approximate instructions are drawn from
+    /// it; without, streams run in the fixed worst order.
     pub(crate) seed: Option<u64>,
     /// Threads of the interpreter; all cores if absent.
     pub(crate) threads: Option<usize>,
@@ -42,7 +42,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// `{"device": "A100", "count": 1, "seed": null, "threads": null, "memory_pools": true, "patience_s": 60}`
+    /// `{"device": "A100", "count": 1, "seed": null, "threads": null, "memory_pools": true, "patience_s":
+    /// 60}`
     ///
     /// Every key may be absent; the device may also be "RTX 4090", "H100" or "RTX 5090". The error says what
     /// was wrong.

@@ -110,7 +110,8 @@ impl Driver {
         Ok(self.functions.insert(function))
     }
 
-    /// `CUfunction_attribute` by number. Registers are unknown: PTX has no allocation, so their number is zero.
+    /// `CUfunction_attribute` by number. Registers are unknown: PTX has no allocation, so their number is
+    /// zero.
     pub(crate) fn function_attribute(&self, function: usize, number: i32) -> Outcome<i32> {
         let function = self.functions.get(function)?;
         let (major, minor) = self.config.device.capability;
@@ -166,7 +167,8 @@ impl Driver {
         Ok(self.config.device.resident_blocks(threads, shared) as i32)
     }
 
-    /// Queues a kernel, or refuses it as the device would. `parameters` has the size that the kernel declares.
+    /// Queues a kernel, or refuses it as the device would. `parameters` has the size that the kernel
+    /// declares.
     pub(crate) fn launch(
         &mut self,
         function: usize,

@@ -207,7 +207,8 @@ fn launches_over_a_limit() {
 
 extern "C" fn note(argument: *mut std::ffi::c_void) {
     let mut count = 0;
-    // SAFETY: the argument is the test's array, which outlives the wait; the call must fail, so it writes nothing.
+    // SAFETY: the argument is the test's array, which outlives the wait; the call must fail, so it writes
+    // nothing.
     unsafe {
         let refused = sys::cuDeviceGetCount(&mut count);
         *argument.cast::<CUresult>() = refused;

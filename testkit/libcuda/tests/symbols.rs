@@ -34,7 +34,8 @@ const NAMES: &str = "
 #[test]
 fn all_are_exported() {
     let path = std::env::current_exe().unwrap().parent().unwrap().join("libcuda.so");
-    // SAFETY: the library's initialisation only registers a function for the process's end; nothing is called.
+    // SAFETY: the library's initialisation only registers a function for the process's end; nothing is
+    // called.
     let library = unsafe { libloading::Library::new(path) }.unwrap();
     let exported = |name: &&str| {
         // SAFETY: the address is not used.
