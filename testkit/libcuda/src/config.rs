@@ -42,11 +42,10 @@ impl Default for Config {
 }
 
 impl Config {
-    /// `{"device": "A100", "count": 1, "seed": null, "threads": null, "memory_pools": true, "patience_s":
-    /// 60}`
+    /// `{"device": "A100", "count": 1, "seed": 7, "threads": 2, "memory_pools": true, "patience_s": 60}`
     ///
-    /// Every key may be absent; the device may also be "RTX 4090", "H100" or "RTX 5090". The error says what
-    /// was wrong.
+    /// Every key may be absent or null; the device may also be "RTX 4090", "H100" or "RTX 5090". The error says
+    /// what was wrong.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let fields: Fields = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let default = Self::default();

@@ -222,7 +222,7 @@ fn a_host_function_runs_late_and_may_not_call_the_driver() {
     let mut seen = CUresult::CUDA_SUCCESS;
     // SAFETY: `seen` outlives the wait below.
     unsafe {
-        sys::cuLaunchHostFunc(stream.cu_stream(), Some(note), (&raw mut seen).cast()).result().unwrap()
+        sys::cuLaunchHostFunc(stream.cu_stream(), Some(note), (&raw mut seen).cast()).result().unwrap();
     };
     assert_eq!(seen, CUresult::CUDA_SUCCESS);
     stream.synchronize().unwrap();
