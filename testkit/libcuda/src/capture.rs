@@ -1,8 +1,8 @@
 //! Capture: a stream whose work becomes the nodes of a graph instead of running.
 //!
-//! An event recorded in a capturing stream names a place in the graph; a stream that waits for it joins the capture.
-//! The first stream ends it, when all others have been joined back. An illegal call invalidates the capture, which
-//! then can only be ended.
+//! An event recorded in a capturing stream names a place in the graph; a stream that waits for it joins the
+//! capture. The first stream ends it, when all others have been joined back. An illegal call invalidates the
+//! capture, which then can only be ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread::ThreadId;
@@ -81,7 +81,8 @@ impl Captures {
         Ok(())
     }
 
-    /// Ends the capture that began in the stream and returns its nodes, in an order that respects their dependencies.
+    /// Ends the capture that began in the stream and returns its nodes, in an order that respects their
+    /// dependencies.
     pub(crate) fn end(&mut self, stream: StreamId) -> Outcome<Vec<Node>> {
         let id = self.members.get(&stream).ok_or(Status::ERROR_ILLEGAL_STATE)?.capture;
         let capture = &self.captures[&id];
@@ -168,7 +169,8 @@ impl Captures {
         Err(Status::ERROR_STREAM_CAPTURE_UNSUPPORTED)
     }
 
-    /// Calls that a capture cannot record and that may depend on work (`cuMemAlloc`, synchronous copies, queries).
+    /// Calls that a capture cannot record and that may depend on work (`cuMemAlloc`, synchronous copies,
+    /// queries).
     pub(crate) fn refuse_unsafe_call(&mut self) -> Outcome {
         let here = std::thread::current().id();
         let mut refused = false;

@@ -12,11 +12,13 @@ pub(crate) struct Config {
     pub(crate) device: &'static Device,
     /// How many such devices there are.
     pub(crate) count: u32,
-    /// With a seed, the order of streams and blocks and the error of approximate instructions are drawn from it;
-    /// without, streams run in the fixed worst order.
+    /// With a seed, the order of streams and blocks and the error of approximate instructions are drawn from
+    /// it; without, streams run in the fixed worst order.
     pub(crate) seed: Option<u64>,
     /// Threads of the interpreter; all cores if absent.
     pub(crate) threads: Option<usize>,
+    /// Whether the device has memory pools, without which programs fall back to synchronous allocation.
+    pub(crate) memory_pools: bool,
     /// How long an NCCL operation waits for the other ranks.
     pub(crate) patience: Duration,
 }
@@ -28,18 +30,22 @@ struct Fields {
     count: Option<u32>,
     seed: Option<u64>,
     threads: Option<usize>,
+    memory_pools: Option<bool>,
     patience_s: Option<f64>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { device: &DEVICES[0], count: 1, seed: None, threads: None, patience: Duration::from_secs(60) }
+        let patience = Duration::from_secs(60);
+        Self { device: &DEVICES[0], count: 1, seed: None, threads: None, memory_pools: true, patience }
     }
 }
 
 impl Config {
-    /// `{"device": "A100", "count": 1, "seed": null, "threads": null, "patience_s": 60}`; every key may be absent, and
-    /// the device may also be "RTX 4090", "H100" or "RTX 5090". The error says what was wrong.
+    /// `{"device": "A100", "count": 1, "seed": 7, "threads": 2, "memory_pools": true, "patience_s": 60}`
+    ///
+    /// Every key may be absent or null; the device may also be "RTX 4090", "H100" or "RTX 5090". The error says
+    /// what was wrong.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let fields: Fields = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let default = Self::default();
@@ -63,7 +69,8 @@ impl Config {
                 Duration::try_from_secs_f64(seconds).map_err(|error| format!("patience_s: {error}"))?
             }
         };
-        Ok(Self { device, count, seed: fields.seed, threads: fields.threads, patience })
+        let memory_pools = fields.memory_pools.unwrap_or(default.memory_pools);
+        Ok(Self { device, count, seed: fields.seed, threads: fields.threads, memory_pools, patience })
     }
 }
 

@@ -1,4 +1,5 @@
-//! Contexts: one primary a device, others on request; a stack of current ones per thread; the error that sticks.
+//! Contexts: one primary a device, others on request; a stack of current ones per thread; the error that
+//! sticks.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};

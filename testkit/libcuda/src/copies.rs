@@ -195,8 +195,8 @@ impl Driver {
         self.pinned.insert(address, bytes, context, Origin::Registered)
     }
 
-    /// Queued copies still use page-locked memory that the program gives up: a finding. Returns the point behind
-    /// them, which the caller must wait for before the memory goes.
+    /// Queued copies still use page-locked memory that the program gives up: a finding. Returns the point
+    /// behind them, which the caller must wait for before the memory goes.
     pub(crate) fn host_leave(&mut self, address: usize, origin: Origin, call: &str) -> Outcome<Clock> {
         let range = self.pinned.remove(address, origin)?;
         let mut point = Clock::default();

@@ -144,8 +144,8 @@ impl Device {
             106 => self.blocks_per_multiprocessor,
             111 => SHARED_RESERVED,
             120 => u32::from(self.capability.0 >= 9), // cluster launch
-            // Overlap, mapped host memory, concurrent kernels, unified addresses, stream priorities, caches, host
-            // registration, cooperative launches, memory pools.
+            // Overlap, mapped host memory, concurrent kernels, unified addresses, stream priorities, caches,
+            // host registration, cooperative launches, memory pools.
             15 | 19 | 31 | 41 | 78 | 79 | 80 | 90 | 91 | 95 | 99 | 115 => 1,
             _ => 0,
         };
@@ -165,8 +165,8 @@ impl Device {
         by_threads.min(by_shared).min(self.blocks_per_multiprocessor)
     }
 
-    /// Whether PTX of this `.target` ("sm_80", "sm_90a", "sm_100f") runs here: a plain target on its own capability
-    /// and all above, `a` on exactly its own, `f` within its major number from its own on.
+    /// Whether PTX of this `.target` ("sm_80", "sm_90a", "sm_100f") runs here: a plain target on its own
+    /// capability and all above, `a` on exactly its own, `f` within its major number from its own on.
     pub(crate) fn runs(&self, target: &str) -> bool {
         let Some(name) = target.strip_prefix("sm_") else { return false };
         let digits = name.trim_end_matches(['a', 'f']);

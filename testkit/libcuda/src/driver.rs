@@ -107,7 +107,8 @@ impl Driver {
         Ok(())
     }
 
-    /// Notes what the program did not free in a context, or in all. A context with a fault could not free anything.
+    /// Notes what the program did not free in a context, or in all. A context with a fault could not free
+    /// anything.
     pub(crate) fn report_leaks(&mut self, context: Option<usize>) {
         let faulty = |handle: usize| self.contexts.get(handle).is_ok_and(|context| context.fault.is_some());
         let device = self.memory.live(context).filter(|a| !faulty(a.context));
@@ -162,7 +163,8 @@ impl Driver {
         Ok(Some(self.streams.issue(stream, work)))
     }
 
-    /// The legacy stream would wait for the blocking streams of its context; a capturing one cannot be waited for.
+    /// The legacy stream would wait for the blocking streams of its context; a capturing one cannot be waited
+    /// for.
     fn refuse_implicit_wait(&mut self, legacy: StreamId) -> Outcome {
         let context = self.streams.context(legacy).ok_or(Status::ERROR_INVALID_HANDLE)?;
         let streams = &self.streams;

@@ -1,5 +1,6 @@
 //! What an operation does when it runs.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use ptx::Check;
@@ -22,7 +23,8 @@ const FAULTS: [(Check, Status); 4] = [
 ];
 
 impl Driver {
-    /// Executes an operation that was taken from its queue. A fault sticks to its context and drops what is queued.
+    /// Executes an operation that was taken from its queue. A fault sticks to its context and drops what is
+    /// queued.
     pub(crate) fn execute(&mut self, started: &Started<Work>) {
         let name = started.work.name();
         let actor = Actor { stream: started.stream, clock: &started.clock, name: &name };
@@ -83,10 +85,11 @@ impl Driver {
         Ok(())
     }
 
-    /// The bytes of a copy to the device. Page-locked memory that changed since the copy was issued is a finding.
-    fn host_bytes(&mut self, from: &HostBytes, actor: &Actor<'_>) -> Vec<u8> {
+    /// The bytes of a copy to the device. Page-locked memory that changed since the copy was issued is a
+    /// finding.
+    fn host_bytes(&mut self, from: &HostBytes, actor: &Actor<'_>) -> Arc<[u8]> {
         match from {
-            HostBytes::Staged(bytes) => bytes.to_vec(),
+            HostBytes::Staged(bytes) => Arc::clone(bytes),
             HostBytes::Late { address, bytes, digest: before } => {
                 let now = snapshot(self.host, *address, *bytes);
                 if before.is_some_and(|before| before != digest(&now)) {
@@ -94,7 +97,7 @@ impl Driver {
                         format!("page-locked memory changed before a queued {} had read it", actor.name);
                     self.log.finding("host-race", &text);
                 }
-                now
+                now.into()
             }
         }
     }
@@ -148,7 +151,8 @@ impl Driver {
         })
     }
 
-    /// Writes what this rank gets of an NCCL operation. A failure is a fault of the context, where hardware would hang.
+    /// Writes what this rank gets of an NCCL operation. A failure is a fault of the context, where hardware
+    /// would hang.
     pub(crate) fn complete(&mut self, started: &Started<Work>, call: &Call, answer: Answer) {
         let name = call.name();
         let actor = Actor { stream: started.stream, clock: &started.clock, name: &name };

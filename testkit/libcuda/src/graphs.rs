@@ -1,9 +1,10 @@
 //! Graphs: captured work, and its launch as operations of streams.
 //!
-//! Each chain of a graph's nodes becomes a stream of its own that the executable graph keeps. A launch makes these
-//! streams wait for the launching one, issues the nodes with their dependencies as waits, and makes the launching
-//! stream wait for all of them. So a graph's nodes run lazily, in the worst legal order, and are checked for races like
-//! everything else; and two launches of one executable graph run one after the other, as documented.
+//! Each chain of a graph's nodes becomes a stream of its own that the executable graph keeps. A launch makes
+//! these streams wait for the launching one, issues the nodes with their dependencies as waits, and makes the
+//! launching stream wait for all of them. So a graph's nodes run lazily, in the worst legal order, and are
+//! checked for races like everything else; and two launches of one executable graph run one after the other,
+//! as documented.
 
 use std::sync::Arc;
 
@@ -49,7 +50,8 @@ fn chains(nodes: &[Node]) -> Vec<usize> {
     chain_of
 }
 
-/// The known flags: automatic free on launch, upload, node priorities. Launch from the device is not modelled.
+/// The known flags: automatic free on launch, upload, node priorities. Launch from the device is not
+/// modelled.
 const INSTANTIATE_FLAGS: u64 = 1 | 2 | 8;
 
 impl Driver {

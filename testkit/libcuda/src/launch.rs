@@ -49,6 +49,8 @@ pub(crate) struct Allowed {
     pub(crate) dynamic_shared: u32,
     /// `.maxntid`.
     pub(crate) threads: Option<u32>,
+    /// `.reqntid`.
+    pub(crate) exact_block: Option<[u32; 3]>,
 }
 
 /// Refuses what the device would refuse; the text says what was found and allowed.
@@ -66,6 +68,12 @@ pub(crate) fn check(device: &Device, allowed: Allowed, shape: &Shape) -> Result<
     if let Some(limit) = allowed.threads.filter(|&limit| threads > limit) {
         let text = format!("{threads} threads in a block; the kernel was compiled for at most {limit}");
         return Err((Status::ERROR_LAUNCH_OUT_OF_RESOURCES, text));
+    }
+    if let Some(exact) = allowed.exact_block.filter(|&exact| exact != shape.block) {
+        return invalid(format!(
+            "a block of {:?}; the kernel was compiled for exactly {exact:?}",
+            shape.block
+        ));
     }
     let Shape { dynamic_shared, .. } = *shape;
     if dynamic_shared > allowed.dynamic_shared {
@@ -106,7 +114,8 @@ mod tests {
     use super::*;
     use crate::devices::{DEVICES, by_key};
 
-    const PLAIN: Allowed = Allowed { static_shared: 0, dynamic_shared: 48 << 10, threads: None };
+    const PLAIN: Allowed =
+        Allowed { static_shared: 0, dynamic_shared: 48 << 10, threads: None, exact_block: None };
     const FITS: Shape = Shape { grid: [8, 1, 1], block: [256, 1, 1], dynamic_shared: 0 };
 
     fn refusal(allowed: Allowed, shape: Shape) -> Option<Status> {
@@ -124,6 +133,9 @@ mod tests {
         assert_eq!(refusal(PLAIN, Shape { dynamic_shared: (48 << 10) + 1, ..FITS }), invalid);
         let bounded = Allowed { threads: Some(128), ..PLAIN };
         assert_eq!(refusal(bounded, FITS), Some(Status::ERROR_LAUNCH_OUT_OF_RESOURCES));
+        let exact = Allowed { exact_block: Some([16, 16, 1]), ..PLAIN };
+        assert_eq!(refusal(exact, FITS), invalid);
+        assert_eq!(refusal(exact, Shape { block: [16, 16, 1], ..FITS }), None);
         let raised = Allowed { dynamic_shared: 163 << 10, ..PLAIN };
         assert_eq!(refusal(raised, Shape { dynamic_shared: 163 << 10, ..FITS }), None);
         let with_static = Allowed { static_shared: 1, ..raised };

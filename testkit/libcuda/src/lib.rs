@@ -1,8 +1,9 @@
 //! A stand-in for NVIDIA's driver library: unmodified CUDA programs run on the CPU, with checks.
 //!
-//! Loaded by absolute path before a program's first driver call, this library answers to the name `libcuda.so`. It
-//! executes PTX through [`ptx`]; it never looks for a real driver. What a driver may do, it does in the worst way that
-//! the documentation allows: work waits until something needs it, and overtakes what it does not wait for.
+//! Loaded by absolute path before a program's first driver call, this library answers to the name
+//! `libcuda.so`. It executes PTX through [`ptx`]; it never looks for a real driver. What a driver may do, it
+//! does in the worst way that the documentation allows: work waits until something needs it, and overtakes
+//! what it does not wait for.
 //!
 //! ```text
 //! exports   what a program calls: thin, and the only place of `unsafe`

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::devices::{Device, SHARED_PER_BLOCK};
+use crate::devices::{Device, SHARED_PER_BLOCK, THREADS_PER_BLOCK};
 use crate::driver::Driver;
 use crate::launch::{self, Allowed, KernelLaunch, Shape};
 use crate::status::{Outcome, Status};
@@ -32,8 +32,12 @@ impl Function {
 
     fn allowed(&self) -> Allowed {
         let kernel = self.kernel();
-        let (static_shared, threads) = (kernel.static_shared, kernel.max_threads);
-        Allowed { static_shared, dynamic_shared: self.dynamic_shared, threads }
+        Allowed {
+            static_shared: kernel.static_shared,
+            dynamic_shared: self.dynamic_shared,
+            threads: kernel.max_threads,
+            exact_block: kernel.required_threads,
+        }
     }
 }
 
@@ -106,17 +110,22 @@ impl Driver {
         Ok(self.functions.insert(function))
     }
 
-    /// `CUfunction_attribute` by number. Registers are unknown: PTX has no allocation, so their number is zero.
+    /// `CUfunction_attribute` by number. Registers are unknown: PTX has no allocation, so their number is
+    /// zero.
     pub(crate) fn function_attribute(&self, function: usize, number: i32) -> Outcome<i32> {
         let function = self.functions.get(function)?;
         let (major, minor) = self.config.device.capability;
         let kernel = function.kernel();
         let value = match number {
-            0 => kernel.max_threads.unwrap_or(crate::devices::THREADS_PER_BLOCK),
+            0 => {
+                let exact = kernel.required_threads.map(|block| block.iter().product());
+                exact.or(kernel.max_threads).unwrap_or(THREADS_PER_BLOCK)
+            }
             1 => kernel.static_shared,
+            3 => kernel.local_bytes,
             5 | 6 => major * 10 + minor,
             8 => function.dynamic_shared,
-            2 | 3 | 4 | 7 | 9..=15 => 0,
+            2 | 4 | 7 | 9..=15 => 0,
             _ => return Err(Status::ERROR_INVALID_VALUE),
         };
         Ok(value as i32)
@@ -158,7 +167,8 @@ impl Driver {
         Ok(self.config.device.resident_blocks(threads, shared) as i32)
     }
 
-    /// Queues a kernel, or refuses it as the device would. `parameters` has the size that the kernel declares.
+    /// Queues a kernel, or refuses it as the device would. `parameters` has the size that the kernel
+    /// declares.
     pub(crate) fn launch(
         &mut self,
         function: usize,

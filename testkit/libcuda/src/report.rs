@@ -9,6 +9,8 @@ use crate::launch::KernelLaunch;
 /// Everything since the last [`Log::take`].
 #[derive(Debug, Default)]
 pub(crate) struct Log {
+    /// Whether anybody wants launches without findings: they pile up until they are taken.
+    pub(crate) keeps_launches: bool,
     entries: Vec<Value>,
     said: BTreeSet<String>,
 }
@@ -35,6 +37,9 @@ impl Log {
         for finding in &report.findings {
             eprintln!("[libcuda] {finding}");
         }
+        if report.findings.is_empty() && !self.keeps_launches {
+            return;
+        }
         let plain = |value: serde_json::Result<Value>| value.expect("reports are plain data");
         self.entries.push(json!({
             "kernel": launch.kernel().name,
@@ -46,9 +51,9 @@ impl Log {
         }));
     }
 
-    /// All entries as a JSON array; they are forgotten.
+    /// All entries as a JSON array; they are forgotten, and from now on launches are kept.
     pub(crate) fn take(&mut self) -> String {
-        let Self { entries, .. } = std::mem::take(self);
+        let Self { entries, .. } = std::mem::replace(self, Self { keeps_launches: true, ..Self::default() });
         Value::Array(entries).to_string()
     }
 }

@@ -41,8 +41,8 @@ pub(crate) fn in_host_call() -> bool {
     IN_HOST_CALL.get()
 }
 
-/// Makes everything before `point` run. The lock is released while a function of the program runs, while other ranks
-/// are waited for, and while another thread runs what this one needs.
+/// Makes everything before `point` run. The lock is released while a function of the program runs, while
+/// other ranks are waited for, and while another thread runs what this one needs.
 pub(crate) fn reach(mut driver: Guard, point: &Clock) -> Guard {
     while !driver.streams.reached(point) {
         driver = match driver.streams.start_next(point) {
@@ -63,8 +63,8 @@ pub(crate) fn wait(driver: Guard, point: &Clock) -> Outcome<Guard> {
     Ok(driver)
 }
 
-/// A question whether everything before `point` is done. A "no" also makes one operation run, so asking until it is
-/// "yes" ends.
+/// A question whether everything before `point` is done. A "no" also makes one operation run, so asking until
+/// it is "yes" ends.
 pub(crate) fn query(mut driver: Guard, point: &Clock) -> Outcome {
     if driver.streams.reached(point) {
         driver.streams.host_waited(point);
@@ -107,8 +107,8 @@ fn call_host(driver: Guard, function: usize, argument: usize) -> Guard {
     lock()
 }
 
-/// Waits for the hub's answer. Meanwhile the other ranks of this process give their parts, as they would on devices
-/// of their own.
+/// Waits for the hub's answer. Meanwhile the other ranks of this process give their parts, as they would on
+/// devices of their own.
 fn wait_for_ranks(mut driver: Guard, call: &Call) -> (Guard, Answer) {
     loop {
         let mut posts = Clock::default();

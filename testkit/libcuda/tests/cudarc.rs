@@ -1,5 +1,6 @@
 //! An ordinary cudarc program, unchanged but for the library that it loads first.
 #![allow(unsafe_code, reason = "launches are unsafe in cudarc")]
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 mod common;
 
@@ -170,4 +171,59 @@ fn what_cannot_run_is_refused_by_name() {
     assert_eq!(load(&unknown), DriverError(CUresult::CUDA_ERROR_INVALID_PTX));
     let newer = common::PTX.replace("sm_80", "sm_90a");
     assert_eq!(load(&newer), DriverError(CUresult::CUDA_ERROR_INVALID_PTX));
+}
+
+/// A `CUtensorMap`, with the alignment that the driver asks for.
+#[repr(C, align(64))]
+struct Map([u8; 128]);
+
+#[test]
+fn a_tensor_map_is_encoded_after_its_limits_were_checked() {
+    use cudarc::driver::sys;
+    let _alone = common::alone();
+    let mut map = Map([0; 128]);
+    let mut encode = |rows: u64, stride: u64| {
+        let (shape, strides, tile, steps) = ([64, rows], [stride], [64, 8], [1, 1]);
+        // SAFETY: all arrays have as many entries as the two dimensions ask for.
+        unsafe {
+            sys::cuTensorMapEncodeTiled(
+                (&raw mut map).cast(),
+                sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+                2,
+                (1u64 << 40) as *mut std::ffi::c_void,
+                shape.as_ptr(),
+                strides.as_ptr(),
+                tile.as_ptr(),
+                steps.as_ptr(),
+                sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
+                sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+                sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_NONE,
+                sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+            )
+        }
+    };
+    assert_eq!(common::configure(r#"{"device": "A100"}"#), 0);
+    assert_eq!(encode(100, 128), CUresult::CUDA_ERROR_NOT_SUPPORTED);
+    assert_eq!(common::configure(r#"{"device": "H100"}"#), 0);
+    assert_eq!(encode(100, 120), CUresult::CUDA_ERROR_INVALID_VALUE);
+    assert_eq!(encode(0, 128), CUresult::CUDA_ERROR_INVALID_VALUE);
+    assert_eq!(encode(100, 128), CUresult::CUDA_SUCCESS);
+    assert_eq!(common::configure("{}"), 0);
+    let map = ptx::TensorMap::decode(&map.0).unwrap();
+    let form = (map.shape, map.strides, map.tile, map.swizzle.bytes());
+    assert_eq!(form, (vec![64, 100], vec![128], vec![64, 8], 128));
+}
+
+#[test]
+fn without_memory_pools_allocation_is_synchronous() {
+    let _alone = common::alone();
+    assert_eq!(common::configure(r#"{"memory_pools": false}"#), 0);
+    let context = CudaContext::new(0).unwrap();
+    assert!(!context.has_async_alloc());
+    let stream = context.new_stream().unwrap();
+    let x = stream.clone_htod(&[1u8; 4]).unwrap();
+    assert_eq!(stream.clone_dtoh(&x).unwrap(), [1; 4]);
+    drop((x, stream, context));
+    assert_eq!(common::findings(), [""; 0]);
+    assert_eq!(common::configure("{}"), 0);
 }

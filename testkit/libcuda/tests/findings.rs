@@ -1,5 +1,6 @@
 //! What a program does wrong, and the finding that says so.
 #![allow(unsafe_code, reason = "launches are unsafe in cudarc; the misuse is on purpose")]
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 mod common;
 
@@ -206,7 +207,8 @@ fn launches_over_a_limit() {
 
 extern "C" fn note(argument: *mut std::ffi::c_void) {
     let mut count = 0;
-    // SAFETY: the argument is the test's array, which outlives the wait; the call must fail, so it writes nothing.
+    // SAFETY: the argument is the test's array, which outlives the wait; the call must fail, so it writes
+    // nothing.
     unsafe {
         let refused = sys::cuDeviceGetCount(&mut count);
         *argument.cast::<CUresult>() = refused;
@@ -220,7 +222,7 @@ fn a_host_function_runs_late_and_may_not_call_the_driver() {
     let mut seen = CUresult::CUDA_SUCCESS;
     // SAFETY: `seen` outlives the wait below.
     unsafe {
-        sys::cuLaunchHostFunc(stream.cu_stream(), Some(note), (&raw mut seen).cast()).result().unwrap()
+        sys::cuLaunchHostFunc(stream.cu_stream(), Some(note), (&raw mut seen).cast()).result().unwrap();
     };
     assert_eq!(seen, CUresult::CUDA_SUCCESS);
     stream.synchronize().unwrap();
@@ -243,4 +245,47 @@ fn a_race_inside_a_graph() {
     graph.launch().unwrap();
     first.synchronize().unwrap();
     assert_eq!(common::findings(), ["stream-race"]);
+}
+
+#[test]
+fn memory_of_a_graph_serves_every_launch() {
+    let (_alone, context) = common::context();
+    let stream = context.new_stream().unwrap();
+    let mut out = stream.alloc_zeros::<u8>(4).unwrap();
+    context.synchronize().unwrap();
+    stream.begin_capture(sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_GLOBAL).unwrap();
+    {
+        let mut inside = stream.alloc_zeros::<u8>(4).unwrap();
+        stream.memcpy_dtod(&inside, &mut out).unwrap();
+        stream.memset_zeros(&mut inside).unwrap();
+    }
+    let graph = stream.end_capture(sys::CUgraphInstantiate_flags(0)).unwrap().unwrap();
+    for _ in 0..2 {
+        stream.memcpy_htod(&[1u8; 4], &mut out).unwrap();
+        graph.launch().unwrap();
+        assert_eq!(stream.clone_dtoh(&out).unwrap(), [0; 4]);
+    }
+    drop((graph, out, stream, context));
+    assert_eq!(common::findings(), NONE);
+}
+
+/// Set for a test that runs again as a process of its own.
+const CHILD: &str = "LIBCUDA_TEST_CHILD";
+
+#[test]
+fn a_leak_is_told_when_the_process_ends() {
+    if std::env::var_os(CHILD).is_some() {
+        let (_alone, context) = common::context();
+        // SAFETY: never freed, on purpose.
+        unsafe { result::malloc_sync(1234).unwrap() };
+        return std::mem::forget(context);
+    }
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    let name = "a_leak_is_told_when_the_process_ends";
+    let output = child.args(["--exact", name]).env(CHILD, "1").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && text.contains("leak: allocation 1 (1234 bytes, cuMemAlloc)"),
+        "{text}"
+    );
 }

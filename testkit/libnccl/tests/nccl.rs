@@ -1,5 +1,6 @@
 //! cudarc's NCCL between ranks that are threads of one process, one thread, or processes.
 #![allow(unsafe_code, reason = "foreign functions")]
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

@@ -9,6 +9,9 @@ use crate::status::Status;
 /// CUDA 13.0.
 const VERSION: i32 = 13000;
 
+/// The attribute that a configuration may take away.
+const MEMORY_POOLS: i32 = 115;
+
 super::exports! {
     fn cuInit(flags: u32) {
         if flags != 0 {
@@ -69,7 +72,10 @@ super::exports! {
     }
 
     fn cuDeviceGetAttribute(value: Out<i32>, number: i32, device: i32) {
-        value.set(lock().device(device)?.attribute(number, device)?)
+        let driver = lock();
+        let modelled = driver.device(device)?.attribute(number, device)?;
+        let without = number == MEMORY_POOLS && !driver.config.memory_pools;
+        value.set(if without { 0 } else { modelled })
     }
 
     fn cuDeviceCanAccessPeer(can: Out<i32>, device: i32, peer: i32) {

@@ -54,8 +54,9 @@ struct Attribute {
 const COOPERATIVE: u32 = 2;
 const CLUSTER_DIMENSION: u32 = 4;
 
-/// Whether the attributes ask for a cooperative launch. Clusters of more than one block are not modelled; the other
-/// attributes (priorities, programmatic order, cache windows) change nothing that the documentation promises.
+/// Whether the attributes ask for a cooperative launch. Clusters of more than one block are not modelled; the
+/// other attributes (priorities, programmatic order, cache windows) change nothing that the documentation
+/// promises.
 fn is_cooperative(attributes: &[Attribute]) -> Outcome<bool> {
     let value = |wanted| attributes.iter().find(|a| a.number == wanted).map(|a| a.value);
     if value(CLUSTER_DIMENSION).is_some_and(|cluster| cluster[..3] != [1, 1, 1]) {

@@ -20,8 +20,8 @@ macro_rules! missing {
     };
 }
 
-// Managed and external memory, user-made pools, clusters, arrays and textures, graphs built by hand, sharing between
-// processes, virtual addresses.
+// Managed and external memory, user-made pools, clusters, arrays and textures, graphs built by hand, sharing
+// between processes, virtual addresses.
 missing! {
     cuMemAllocManaged cuMemPrefetchAsync_v2 cuMemAdvise_v2 cuStreamAttachMemAsync
     cuImportExternalMemory cuDestroyExternalMemory cuExternalMemoryGetMappedBuffer

@@ -1,7 +1,7 @@
 //! What a program calls: the C interface of the driver, each function a few lines over the model.
 //!
-//! Names and signatures are those of `cuda.h`. A function that is not here makes cudarc panic with "missing symbol";
-//! what the stand-in has under its name but does not model is in [`missing`], and says so.
+//! Names and signatures are those of `cuda.h`. A function that is not here makes cudarc panic with "missing
+//! symbol"; what the stand-in has under its name but does not model is in [`missing`], and says so.
 #![allow(
     unsafe_code,
     reason = "exported names and pointers of the program; pointers.rs says why they are sound"

@@ -81,8 +81,8 @@ macro_rules! nccl_exports {
     )*};
 }
 
-/// Queues a group's operations: all posts of a stream before its completions, so that a rank that sends and receives
-/// does not wait for itself.
+/// Queues a group's operations: all posts of a stream before its completions, so that a rank that sends and
+/// receives does not wait for itself.
 fn submit(calls: Vec<(usize, Call)>) -> Answer {
     let mut driver = lock();
     let mut resolved = Vec::with_capacity(calls.len());

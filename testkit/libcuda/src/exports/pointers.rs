@@ -1,8 +1,9 @@
 //! What a program passes by address. All reading and writing of its memory is here.
 //!
-//! SAFETY of this file, once for all: these types appear only as parameters of exported functions, so their values come
-//! from a program that calls the driver's C interface. By that interface's contract such a pointer is null or of an
-//! object of the stated type that lives, and is not touched by others, until the call returns. Null is checked here.
+//! SAFETY of this file, once for all: these types appear only as parameters of exported functions, so their
+//! values come from a program that calls the driver's C interface. By that interface's contract such a
+//! pointer is null or of an object of the stated type that lives, and is not touched by others, until the
+//! call returns. Null is checked here.
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::ffi::{CStr, c_char, c_void};
@@ -106,7 +107,8 @@ impl ImagePointer {
             // Byte by byte, so that nothing behind the end of a short text is read.
             let mut bytes = binary.iter().enumerate();
             let same = |(index, &byte): (usize, &u8)| {
-                // SAFETY: see the head of this file; all bytes before were of a binary's head, so none was the end.
+                // SAFETY: see the head of this file; all bytes before were of a binary's head, so none was
+                // the end.
                 unsafe { self.0.add(index).read() == byte }
             };
             if !self.0.is_null() && bytes.all(same) {
@@ -191,8 +193,9 @@ const PAGE: usize = 4096;
 
 impl Host for Program {
     fn read(&self, address: usize, out: &mut [u8]) {
-        // SAFETY: see the head of this file; for a copy that runs late, the documentation asks the program to keep its
-        // page-locked memory, and the driver holds on to what it allocated itself while a copy is queued.
+        // SAFETY: see the head of this file; for a copy that runs late, the documentation asks the program to
+        // keep its page-locked memory, and the driver holds on to what it allocated itself while a copy is
+        // queued.
         unsafe { std::ptr::copy_nonoverlapping(address as *const u8, out.as_mut_ptr(), out.len()) };
     }
 
@@ -220,7 +223,8 @@ impl Host for Program {
     }
 
     fn call(&self, function: usize, argument: usize) {
-        // SAFETY: the program passed this function as one with this signature, to be called with this argument.
+        // SAFETY: the program passed this function as one with this signature, to be called with this
+        // argument.
         let function: extern "C" fn(*mut c_void) = unsafe { std::mem::transmute(function) };
         function(argument as *mut c_void);
     }

@@ -6,8 +6,9 @@ use crate::run::{lock, try_lock};
 use crate::status::Status;
 use crate::streams::Streams;
 
-/// Chooses the modelled device, the seed and the threads, from `length` bytes of JSON; see [`Config::parse`]. To be
-/// called while no context exists. `ERROR_INVALID_VALUE` for text that it does not understand, said on stderr.
+/// Chooses the modelled device, the seed and the threads, from `length` bytes of JSON; see [`Config::parse`].
+/// To be called while no context exists. `ERROR_INVALID_VALUE` for text that it does not understand, said on
+/// stderr.
 #[unsafe(no_mangle)]
 extern "C" fn preceptor_testkit_configure(text: In<u8>, length: usize) -> i32 {
     super::answer("preceptor_testkit_configure", || {
@@ -21,14 +22,17 @@ extern "C" fn preceptor_testkit_configure(text: In<u8>, length: usize) -> i32 {
             return Err(Status::ERROR_ILLEGAL_STATE);
         }
         driver.config = config;
+        driver.log.keeps_launches = true;
         driver.streams = Streams::new(config.seed);
         Ok(())
     })
 }
 
-/// Launches and findings since the last call: a JSON array of entries in order,
-/// `{"kernel", "grid", "block", "shared", "findings", "counters"}`; findings of the driver itself have an empty kernel
-/// and no counters. The text is UTF-8 of `length` bytes; [`preceptor_testkit_free_report`] takes it back.
+/// Launches and findings since the last call, as a JSON array of entries in order: `{"kernel", "grid",
+/// "block", "shared", "findings", "counters"}`. Findings of the driver itself have an empty kernel and no
+/// counters. Launches without findings are kept only once this or `configure` was called.
+///
+/// The text is UTF-8 of `length` bytes; [`preceptor_testkit_free_report`] takes it back.
 #[unsafe(no_mangle)]
 extern "C" fn preceptor_testkit_take_report(length: Out<usize>) -> *mut u8 {
     let report = lock().log.take().into_bytes().into_boxed_slice();
@@ -52,7 +56,8 @@ extern "C" fn report_at_exit() {
     }
 }
 
-// SAFETY: the section holds functions of this type, which the loader calls when the library or the process ends.
+// SAFETY: the section holds functions of this type, which the loader calls when the library or the process
+// ends.
 #[unsafe(link_section = ".fini_array")]
 #[used]
 static AT_EXIT: extern "C" fn() = report_at_exit;

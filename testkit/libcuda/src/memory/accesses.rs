@@ -1,7 +1,7 @@
 //! Which operations touched which bytes, and whether something orders them.
 //!
-//! Two operations race if they touch the same bytes, one of them writes, and neither lies before the other by stream
-//! order, events or the host's waits. That does not depend on the order in which they happened to run.
+//! Two operations race if they touch the same bytes, one of them writes, and neither lies before the other by
+//! stream order, events or the host's waits. That does not depend on the order in which they happened to run.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -59,8 +59,8 @@ pub(crate) struct Accesses {
 }
 
 impl Accesses {
-    /// Notes an access to the allocation that starts at `allocation`; returns the name of an earlier operation that
-    /// races with it, if there is one.
+    /// Notes an access to the allocation that starts at `allocation`; returns the name of an earlier
+    /// operation that races with it, if there is one.
     pub(crate) fn note(&mut self, allocation: u64, access: Access, actor: &Actor<'_>) -> Option<String> {
         let past = self.past.entry(allocation).or_default();
         let rival = past.iter().find(|p| p.conflicts(&access) && !p.is_before(actor)).map(|p| p.name.clone());

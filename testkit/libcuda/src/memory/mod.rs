@@ -1,7 +1,7 @@
 //! Device memory: who has what, under which label, and what went wrong with it.
 //!
-//! The bytes are in [`ptx::Memory`], at addresses that are never used twice; here is the table of allocations, which
-//! remembers freed ones so that a later use of them is named.
+//! The bytes are in [`ptx::Memory`], at addresses that are never used twice; here is the table of
+//! allocations, which remembers freed ones so that a later use of them is named.
 
 mod accesses;
 

@@ -1,8 +1,8 @@
-//! The meeting point of a communicator's ranks: a thread that listens on a loopback port of the process that made the
-//! unique id.
+//! The meeting point of a communicator's ranks: a thread that listens on a loopback port of the process that
+//! made the unique id.
 //!
-//! Ranks are threads of one process or processes of one machine; both connect. A request waits for those it meets; when
-//! all are there, each is answered. Who waits too long is told who did not come.
+//! Ranks are threads of one process or processes of one machine; both connect. A request waits for those it
+//! meets; when all are there, each is answered. Who waits too long is told who did not come.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

@@ -1,9 +1,9 @@
 //! NCCL between ranks of one machine.
 //!
-//! An operation is two entries of its stream: the post, which reads this rank's buffer and sends it to the hub, and the
-//! completion, which waits for the answer and writes it. So one thread can hold several ranks: while it waits for one
-//! rank's answer it lets the others post. Numbers of operations are drawn when they are called, so ranks must call them
-//! in the same order, as NCCL demands.
+//! An operation is two entries of its stream: the post, which reads this rank's buffer and sends it to the
+//! hub, and the completion, which waits for the answer and writes it. So one thread can hold several ranks:
+//! while it waits for one rank's answer it lets the others post. Numbers of operations are drawn when they
+//! are called, so ranks must call them in the same order, as NCCL demands.
 
 mod hub;
 mod reduce;

@@ -8,8 +8,8 @@ pub(crate) struct StreamId(pub(crate) usize);
 
 /// For each stream, how many of its first operations lie before this point (Mattern 1989).
 ///
-/// One clock serves three ends: it is what an event records, what a wait forces to run, and what decides whether two
-/// operations are ordered.
+/// One clock serves three ends: it is what an event records, what a wait forces to run, and what decides
+/// whether two operations are ordered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Clock(BTreeMap<StreamId, u64>);
 

@@ -4,13 +4,14 @@
 //! issue ──> queue of a stream ──(only when a wait needs it)──> start_next, the caller executes, finish
 //! ```
 //!
-//! Nothing runs when it is issued. A wait names a point (a [`Clock`]); what lies before it runs, and nothing else. Of
-//! the operations that may run next, the one issued last goes first, so an operation that does not wait for an earlier
-//! one overtakes it whenever the rules of streams allow. A seed replaces that choice by a random one.
+//! Nothing runs when it is issued. A wait names a point (a [`Clock`]); what lies before it runs, and nothing
+//! else. Of the operations that may run next, the one issued last goes first, so an operation that does not
+//! wait for an earlier one overtakes it whenever the rules of streams allow. A seed replaces that choice by a
+//! random one.
 //!
-//! The rules are those of the driver's documentation: operations of one stream run in order; an event orders what
-//! follows its wait behind what preceded its record; the legacy stream and the blocking streams of its context wait
-//! for each other; what a host thread has waited for lies before all that is issued later.
+//! The rules are those of the driver's documentation: operations of one stream run in order; an event orders
+//! what follows its wait behind what preceded its record; the legacy stream and the blocking streams of its
+//! context wait for each other; what a host thread has waited for lies before all that is issued later.
 
 mod clock;
 
@@ -64,8 +65,8 @@ pub(crate) struct Started<W> {
 #[derive(Debug)]
 pub(crate) struct Streams<W> {
     streams: BTreeMap<StreamId, Stream<W>>,
-    /// What the host has waited for. One clock for all threads: how they order each other is not visible here, and
-    /// taking them as ordered raises no false alarm.
+    /// What the host has waited for. One clock for all threads: how they order each other is not visible
+    /// here, and taking them as ordered raises no false alarm.
     host: Clock,
     issued: u64,
     seed: Option<u64>,
@@ -160,7 +161,8 @@ impl<W> Streams<W> {
         point.iter().all(|(id, count)| self.stream(id).done >= count)
     }
 
-    /// Takes the operation that runs next on the way to `point`; `None` if all are done, or wait for one that runs.
+    /// Takes the operation that runs next on the way to `point`; `None` if all are done, or wait for one that
+    /// runs.
     pub(crate) fn start_next(&mut self, point: &Clock) -> Option<Started<W>> {
         let mut ready: Vec<(u64, StreamId)> = point
             .iter()

@@ -1,5 +1,6 @@
 //! Loads the stand-in before anything calls a driver, and reads its report.
 #![allow(unsafe_code, dead_code, reason = "foreign functions; not every test file uses all of this")]
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
