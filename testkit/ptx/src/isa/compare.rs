@@ -2,7 +2,7 @@
 
 use super::decode::{Decoded, Mnemonic, Operands};
 use super::float::flush;
-use super::half::{Bf16, F16};
+use super::half::{Bf16, F16, Float16};
 use super::types::Type;
 use super::values::{Bank, Value, holds, mask_of, ternary};
 use super::{Class, Flow};
@@ -93,40 +93,69 @@ impl Value for Flushed {
     }
 }
 
+/// One half of a packed pair.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+struct Half<H, const SHIFT: u32>(H);
+
+impl<H: Value<Bank = u32>, const SHIFT: u32> Value for Half<H, SHIFT> {
+    type Bank = u32;
+
+    #[inline(always)]
+    fn load(bits: u32) -> Self {
+        Self(H::load(bits >> SHIFT))
+    }
+
+    #[inline(always)]
+    fn store(self) -> u32 {
+        self.0.store() << SHIFT
+    }
+}
+
 type Compare = Box<dyn Fn(&Registers) -> Mask + Send + Sync>;
 
-/// The lanes where the comparison of operands `index` and `index + 1` is true.
-fn compare(
+fn typed<V: Value + PartialOrd>(
+    outcomes: Outcomes,
+    o: &mut Operands<'_>,
+) -> std::result::Result<Compare, String> {
+    let (a, b) = (V::source(o, 1)?, V::source(o, 2)?);
+    Ok(Box::new(move |registers| {
+        outcomes.lanes::<V>(V::Bank::read(registers, a), V::Bank::read(registers, b))
+    }))
+}
+
+/// The lanes where the comparison of the two sources is true.
+fn compare(m: &Mnemonic<'_>, o: &mut Operands<'_>, ty: Type) -> std::result::Result<Compare, String> {
+    let outcomes = Outcomes::parse(m)?;
+    match ty {
+        Type::U16 | Type::B16 => typed::<u16>(outcomes, o),
+        Type::S16 => typed::<i16>(outcomes, o),
+        Type::U32 | Type::B32 => typed::<u32>(outcomes, o),
+        Type::S32 => typed::<i32>(outcomes, o),
+        Type::U64 | Type::B64 => typed::<u64>(outcomes, o),
+        Type::S64 => typed::<i64>(outcomes, o),
+        Type::F32 if m.has("ftz") => typed::<Flushed>(outcomes, o),
+        Type::F32 => typed::<f32>(outcomes, o),
+        Type::F64 => typed::<f64>(outcomes, o),
+        Type::F16 if !m.has("ftz") => typed::<F16>(outcomes, o),
+        Type::Bf16 if !m.has("ftz") => typed::<Bf16>(outcomes, o),
+        other => Err(format!("type {other:?}")),
+    }
+}
+
+/// The same for each half of packed sources, the lower one first; `None` for other types.
+fn compare_halves(
     m: &Mnemonic<'_>,
     o: &mut Operands<'_>,
     ty: Type,
-    index: usize,
-) -> std::result::Result<Compare, String> {
-    fn typed<V: Value + PartialOrd>(
-        outcomes: Outcomes,
-        o: &mut Operands<'_>,
-        index: usize,
-    ) -> std::result::Result<Compare, String> {
-        let (a, b) = (V::source(o, index)?, V::source(o, index + 1)?);
-        Ok(Box::new(move |registers| {
-            outcomes.lanes::<V>(V::Bank::read(registers, a), V::Bank::read(registers, b))
-        }))
+) -> std::result::Result<Option<[Compare; 2]>, String> {
+    if m.has("ftz") || !matches!(ty, Type::F16x2 | Type::Bf16x2) {
+        return Ok(None);
     }
     let outcomes = Outcomes::parse(m)?;
-    match ty {
-        Type::U16 | Type::B16 => typed::<u16>(outcomes, o, index),
-        Type::S16 => typed::<i16>(outcomes, o, index),
-        Type::U32 | Type::B32 => typed::<u32>(outcomes, o, index),
-        Type::S32 => typed::<i32>(outcomes, o, index),
-        Type::U64 | Type::B64 => typed::<u64>(outcomes, o, index),
-        Type::S64 => typed::<i64>(outcomes, o, index),
-        Type::F32 if m.has("ftz") => typed::<Flushed>(outcomes, o, index),
-        Type::F32 => typed::<f32>(outcomes, o, index),
-        Type::F64 => typed::<f64>(outcomes, o, index),
-        Type::F16 if !m.has("ftz") => typed::<F16>(outcomes, o, index),
-        Type::Bf16 if !m.has("ftz") => typed::<Bf16>(outcomes, o, index),
-        other => Err(format!("type {other:?}")),
-    }
+    Ok(Some(match ty {
+        Type::F16x2 => [typed::<Half<F16, 0>>(outcomes, o)?, typed::<Half<F16, 16>>(outcomes, o)?],
+        _ => [typed::<Half<Bf16, 0>>(outcomes, o)?, typed::<Half<Bf16, 16>>(outcomes, o)?],
+    }))
 }
 
 /// Combines a comparison with a predicate as `.and`, `.or`, `.xor` say.
@@ -157,16 +186,26 @@ impl Combination {
     }
 }
 
-/// `setp`: `p = (a op b) bool c`, `q = !(a op b) bool c`.
+/// `setp`: `p = (a op b) bool c`, `q = !(a op b) bool c`; of packed sources `p` and `q` are the halves'.
 pub fn setp(m: &Mnemonic<'_>, o: &mut Operands<'_>) -> Result {
-    let compare = compare(m, o, m.only_type()?, 1)?;
+    let ty = m.only_type()?;
+    let halves = compare_halves(m, o, ty)?;
+    let both: Box<dyn Fn(&Registers) -> [Mask; 2] + Send + Sync> = match halves {
+        Some([low, high]) => Box::new(move |registers| [low(registers), high(registers)]),
+        None => {
+            let compare = compare(m, o, ty)?;
+            Box::new(move |registers| {
+                let lanes = compare(registers);
+                [lanes, !lanes]
+            })
+        }
+    };
     let combination = Combination::parse(m, o)?;
     let (p, q) = (o.target_pred(0)?, o.second_pred(0)?);
     Ok(Decoded::execute(Class::Compare, move |x, mask| {
         let registers = &mut x.warp.registers;
-        let lanes = compare(registers);
-        let combine = |lanes| combination.map_or(lanes, |c| c.apply(lanes, registers));
-        let (first, second) = (combine(lanes), combine(!lanes));
+        let [first, second] =
+            both(registers).map(|lanes| combination.map_or(lanes, |c| c.apply(lanes, registers)));
         if let Some(p) = p {
             registers.set_pred(p, first, mask);
         }
@@ -180,19 +219,32 @@ pub fn setp(m: &Mnemonic<'_>, o: &mut Operands<'_>) -> Result {
 /// `set`: as `setp`, into a register: all bits or 1.0 where true, else 0.
 pub fn set(m: &Mnemonic<'_>, o: &mut Operands<'_>) -> Result {
     let [result, source] = m.types[..] else { return Err(format!("needs two types, has {}", m.types.len())) };
-    let truth = match result {
-        Type::U32 | Type::S32 => !0,
-        Type::F32 => 1.0_f32.to_bits(),
-        other => return Err(format!("type {other:?}")),
+    let halves = compare_halves(m, o, source)?;
+    let truth = match (result, halves.is_some()) {
+        (Type::U32 | Type::S32, false) => !0,
+        (Type::U16 | Type::S16, false) | (Type::U32 | Type::S32, true) => 0xFFFF,
+        (Type::F32, false) => 1.0_f32.to_bits(),
+        (Type::F16, false) | (Type::F16x2, true) => F16::from_f32(1.0).store(),
+        (Type::Bf16, false) | (Type::Bf16x2, true) => Bf16::from_f32(1.0).store(),
+        (other, _) => return Err(format!("type {other:?}")),
     };
-    let compare = compare(m, o, source, 1)?;
+    let parts: Vec<Compare> = match halves {
+        Some(halves) => halves.into(),
+        None => vec![compare(m, o, source)?],
+    };
     let combination = Combination::parse(m, o)?;
     let d = u32::target(o, 0)?;
     Ok(Decoded::execute(Class::Compare, move |x, mask| {
         let registers = &mut x.warp.registers;
-        let lanes = compare(registers);
-        let lanes = combination.map_or(lanes, |c| c.apply(lanes, registers));
-        registers.set32(d, &std::array::from_fn(|lane| if lanes >> lane & 1 == 1 { truth } else { 0 }), mask);
+        let mut out = [0; WARP];
+        for (compare, shift) in parts.iter().zip([0, 16]) {
+            let lanes = compare(registers);
+            let lanes = combination.map_or(lanes, |c| c.apply(lanes, registers));
+            for (lane, value) in out.iter_mut().enumerate() {
+                *value |= if lanes >> lane & 1 == 1 { truth << shift } else { 0 };
+            }
+        }
+        registers.set32(d, &out, mask);
         Flow::Next
     }))
 }

@@ -270,12 +270,14 @@ fn bounded(
 pub fn st(m: &Mnemonic<'_>, o: &mut Operands<'_>) -> Result {
     m.allow(&[HINTS, &SPACES, &VECTORS].concat())?;
     policy(m, o)?;
+    match m.space() {
+        Space::Param => return Err("a call's argument: functions must be inlined".to_owned()),
+        Space::Const => return Err("a store to constants".to_owned()),
+        _ => {}
+    }
     let ty = m.only_type()?;
     let shape = Shape::new(ty, o.source_slots(1, ty.bytes())?, m.vector())?;
     let (space, address) = (m.space(), o.address(0)?);
-    if matches!(space, Space::Param | Space::Const) {
-        return Err("a store to read-only memory".to_owned());
-    }
     Ok(Decoded::execute(Class::Memory, move |x, mask| {
         let addresses = address.lanes64(&x.warp.registers);
         match space {

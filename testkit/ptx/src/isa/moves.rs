@@ -51,6 +51,9 @@ fn copy<V: Value>(o: &mut Operands<'_>) -> Result {
 /// Moves bits between registers of different widths; the first is the lowest.
 fn repack(o: &mut Operands<'_>, ty: Type) -> Result {
     let bits = 8 * ty.bytes() as usize;
+    if o.vector(0)? == 0 || o.vector(1)? == 0 {
+        return Err("an empty vector".to_owned());
+    }
     let (targets, sources) = (o.slots(0)?, o.source_slots(1, ty.bytes() / o.vector(1)? as u32)?);
     let (to, from) = (bits / targets.len(), bits / sources.len());
     let fits = |slot: &Slot, width: usize| match *slot {

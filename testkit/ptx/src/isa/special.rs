@@ -79,10 +79,26 @@ pub fn lg2(m: &Mnemonic<'_>, o: &mut Operands<'_>) -> Result {
 
 /// `rcp.approx`, `rcp.rn`.
 pub fn rcp(m: &Mnemonic<'_>, o: &mut Operands<'_>) -> Result {
-    match m.has("approx") {
-        true => approximate(m, o, 2.0_f32.powi(-23), f32::recip),
-        false => exact(m, o, f32::recip, f64::recip),
+    match (m.has("approx"), &m.types[..]) {
+        (true, [Type::F64]) => upper_half(m, o, f64::recip),
+        (true, _) => approximate(m, o, 2.0_f32.powi(-23), f32::recip),
+        (false, _) => exact(m, o, f32::recip, f64::recip),
     }
+}
+
+/// The approximate forms of f64 work on the upper 32 bits; the lower ones of the result are zero.
+fn upper_half(
+    m: &Mnemonic<'_>,
+    o: &mut Operands<'_>,
+    f: impl Fn(f64) -> f64 + Send + Sync + 'static,
+) -> Result {
+    m.allow(&["approx", "ftz"])?;
+    m.one_of(&["ftz"])?;
+    let flush = |value: f64| if value.is_subnormal() { 0.0_f64.copysign(value) } else { value };
+    unary(Class::Special, o, move |a: f64| {
+        let input = flush(f64::from_bits(a.to_bits() & !0xFFFF_FFFF));
+        flush(f64::from_bits(f(input).to_bits() & !0xFFFF_FFFF))
+    })
 }
 
 /// `sqrt.approx`, `sqrt.rn`.
@@ -96,6 +112,7 @@ pub fn sqrt(m: &Mnemonic<'_>, o: &mut Operands<'_>) -> Result {
 /// `rsqrt.approx`.
 pub fn rsqrt(m: &Mnemonic<'_>, o: &mut Operands<'_>) -> Result {
     match m.only_type()? {
+        Type::F64 if m.has("ftz") => upper_half(m, o, |a| 1.0 / a.sqrt()),
         Type::F64 => {
             m.allow(&["approx"])?;
             unary(Class::Special, o, |a: f64| 1.0 / a.sqrt())

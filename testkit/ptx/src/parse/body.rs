@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::builder::{Builder, Outer, Symbol};
 use super::declaration::Declaration;
 use super::lexer::Tokens;
-use super::module::Kernel;
+use super::module::{Kernel, after};
 use super::operand::Operand;
 use crate::isa::decode::{Mnemonic, Operands};
 use crate::isa::types::Type;
@@ -100,15 +100,14 @@ impl<'t> Body<'_, 't> {
         let space = tokens.take();
         let declaration = Declaration::parse(tokens)?;
         tokens.expect(";")?;
-        let bytes = u32::try_from(declaration.bytes)
-            .map_err(|_| tokens.error(&format!("`{}` has {} bytes", declaration.name, declaration.bytes)))?;
         if space == ".shared" {
-            let place = self.builder.allocate_shared(bytes, declaration.align);
+            let place = self.builder.allocate_shared(declaration.bytes, declaration.align);
             self.builder.declare(declaration.name, Symbol::Shared(place));
         } else {
-            let place = self.kernel.local_bytes.next_multiple_of(declaration.align);
-            self.kernel.local_bytes = place + bytes;
-            self.builder.declare(declaration.name, Symbol::Local(place));
+            let place = after(self.kernel.local_bytes, &declaration);
+            let (start, end) = place.ok_or_else(|| tokens.error("local memory of 4 GiB"))?;
+            self.kernel.local_bytes = end;
+            self.builder.declare(declaration.name, Symbol::Local(start));
         }
         Ok(())
     }

@@ -194,9 +194,10 @@ impl Builder {
         Some(symbol)
     }
 
-    /// Makes room in shared memory; the result is its offset.
+    /// Makes room in shared memory; the result is its offset. What exceeds 32 bits stays at their limit, which
+    /// no launch allows.
     pub fn allocate_shared(&mut self, bytes: u32, align: u32) -> u32 {
-        let place = self.shared_bytes.next_multiple_of(align);
+        let place = self.shared_bytes.checked_next_multiple_of(align).unwrap_or(u32::MAX);
         self.shared_bytes = place.saturating_add(bytes);
         place
     }
@@ -221,7 +222,7 @@ impl Builder {
 
     /// Fixes where dynamic shared memory starts: behind the static bytes, which are returned.
     pub fn finish_shared(&mut self) -> u32 {
-        let start = self.shared_bytes.next_multiple_of(self.shared_align);
+        let start = self.shared_bytes.checked_next_multiple_of(self.shared_align).unwrap_or(u32::MAX);
         for &index in &self.dynamic32 {
             let (_, value) = &mut self.layout.constants32[index];
             *value = value.wrapping_add(start);

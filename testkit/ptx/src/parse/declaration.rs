@@ -8,7 +8,7 @@ use crate::isa::types::Type;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Declaration<'t> {
     pub(super) name: &'t str,
-    pub(super) bytes: u64,
+    pub(super) bytes: u32,
     pub(super) align: u32,
     /// `name[]`: the size is given at launch.
     pub(super) open: bool,
@@ -19,7 +19,7 @@ pub(super) struct Declaration<'t> {
 impl<'t> Declaration<'t> {
     /// Reads what follows the state space, up to the `;`, `,` or `)` behind it.
     pub(super) fn parse(tokens: &mut Tokens<'t>) -> Result<Self, String> {
-        let (mut align, mut ty, mut lanes, mut pointer) = (None, None, 1, false);
+        let (mut align, mut ty, mut lanes, mut pointer) = (None, None, 1_u64, false);
         while tokens.peek().starts_with('.') {
             let line = tokens.error("");
             match tokens.take() {
@@ -47,7 +47,9 @@ impl<'t> Declaration<'t> {
             if tokens.peek() == "]" {
                 open = true;
             } else {
-                elements *= tokens.number::<u64>()?;
+                let count: u64 = tokens.number()?;
+                elements =
+                    elements.checked_mul(count).ok_or_else(|| tokens.error("a variable without end"))?;
             }
             tokens.expect("]")?;
         }
@@ -61,8 +63,11 @@ impl<'t> Declaration<'t> {
             let value = Operand::parse(tokens)?;
             bytes_of(&value, ty, &mut initial).map_err(|message| tokens.error(&message))?;
         }
-        let bytes = if open { initial.len() as u64 } else { elements * width };
-        if initial.len() as u64 > bytes {
+        let bytes = if open { Some(initial.len() as u64) } else { elements.checked_mul(width) };
+        // what does not fit 32 bits fits no memory that a launch has
+        let bytes = bytes.filter(|&bytes| bytes < 1 << 32);
+        let bytes = bytes.ok_or_else(|| tokens.error(&format!("`{name}` has 4 GiB or more")))? as u32;
+        if initial.len() > bytes as usize {
             return Err(
                 tokens.error(&format!("`{name}` has {bytes} bytes and {} bytes of values", initial.len()))
             );

@@ -135,7 +135,8 @@ impl<'t> Tokens<'t> {
     }
 }
 
-/// Bytes of the word that `text` starts with. `::` belongs to a word, a single colon ends it.
+/// Bytes of the word that `text` starts with. `::` belongs to a word, a single colon ends it. Directives end
+/// at the next dot: `.reg.b32` is two.
 fn word(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let decimal = bytes[0].is_ascii_digit()
@@ -147,6 +148,7 @@ fn word(text: &str) -> Option<usize> {
         let exponent =
             decimal && matches!(byte, b'+' | b'-') && end > 0 && matches!(bytes[end - 1], b'e' | b'E');
         match byte {
+            b'.' if end > 0 && bytes[0] == b'.' => break,
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'$' | b'.' | b'%' => end += 1,
             b':' if bytes.get(end + 1) == Some(&b':') => end += 2,
             _ if exponent => end += 1,
@@ -192,7 +194,7 @@ mod tests {
             texts("$L__BB0_1: x.shared::cta.y %p|%q"),
             ["$L__BB0_1", ":", "x.shared::cta.y", "%p", "|", "%q"]
         );
-        assert_eq!(texts(".reg .b32 %r<10>;"), [".reg", ".b32", "%r", "<", "10", ">", ";"]);
+        assert_eq!(texts(".reg.b32 %r<10>;"), [".reg", ".b32", "%r", "<", "10", ">", ";"]);
     }
 
     #[test]

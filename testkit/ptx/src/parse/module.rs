@@ -71,7 +71,7 @@ pub struct Variable {
     /// Its name.
     pub name: String,
     /// Its bytes.
-    pub bytes: u64,
+    pub bytes: u32,
     /// The values that it starts with; zeros follow.
     pub initial: Vec<u8>,
     /// Where it is, once placed.
@@ -132,7 +132,9 @@ impl Module {
                     return Err(format!("PTX line {line}: addresses of 64 bits only"));
                 }
             }
-            ".file" => self.file(&tokens.take_line(line)),
+            ".file" => {
+                self.file(&tokens.take_line(line)).map_err(|error| format!("PTX line {line}: {error}"))?
+            }
             ".visible" | ".weak" | ".extern" | ".common" | ";" => {}
             ".entry" => self.entry(tokens, names)?,
             ".func" => skip_function(tokens)?,
@@ -162,16 +164,16 @@ impl Module {
         Ok(())
     }
 
-    fn file(&mut self, words: &[&str]) {
-        let (Some(number), Some(name)) =
-            (words.first().and_then(|text| text.parse::<usize>().ok()), words.get(1))
-        else {
-            return;
+    fn file(&mut self, words: &[&str]) -> Result<(), String> {
+        let number = words.first().and_then(|text| text.parse::<u16>().ok()).map(usize::from);
+        let (Some(number), Some(name)) = (number, words.get(1)) else {
+            return Err("a file without number or name".to_owned());
         };
         if self.files.len() <= number {
             self.files.resize(number + 1, String::new());
         }
         self.files[number] = name.trim_matches('"').to_owned();
+        Ok(())
     }
 
     fn entry<'t>(&mut self, tokens: &mut Tokens<'t>, names: &HashMap<&'t str, Outer>) -> Result<(), String> {
@@ -209,10 +211,10 @@ impl Kernel {
     fn directive(&mut self, tokens: &mut Tokens<'_>) -> Result<(), String> {
         let line = tokens.line();
         match tokens.take() {
-            ".maxntid" => self.max_threads = Some(shape(tokens)?.iter().product()),
+            ".maxntid" => self.max_threads = Some(product(shape(tokens)?)),
             ".reqntid" => {
                 let shape = shape(tokens)?;
-                self.max_threads = Some(shape.iter().product());
+                self.max_threads = Some(product(shape));
                 self.required_threads = Some(shape);
             }
             // Hints to the register allocator.
@@ -230,6 +232,12 @@ impl Kernel {
     }
 }
 
+/// Where a variable starts and ends that is placed behind `used` bytes; `None` beyond 32 bits.
+pub(super) fn after(used: u32, declaration: &Declaration<'_>) -> Option<(u32, u32)> {
+    let start = used.checked_next_multiple_of(declaration.align)?;
+    Some((start, start.checked_add(declaration.bytes)?))
+}
+
 /// Reads `128`, `128, 1` or `128, 1, 1`.
 fn shape(tokens: &mut Tokens<'_>) -> Result<[u32; 3], String> {
     let mut shape = [tokens.number()?, 1, 1];
@@ -239,6 +247,10 @@ fn shape(tokens: &mut Tokens<'_>) -> Result<[u32; 3], String> {
         }
     }
     Ok(shape)
+}
+
+fn product(shape: [u32; 3]) -> u32 {
+    shape.iter().fold(1, |product: u32, &axis| product.saturating_mul(axis))
 }
 
 /// Skips a function: kernels cannot call any, so nothing in it is executed.

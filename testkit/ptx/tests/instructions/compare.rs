@@ -89,6 +89,12 @@ fn a_third_predicate_and_a_second_result() {
     }
     let pair = pairs(&[1, 2], &[1, 2]);
     check2("set.lt.u32.s32 %r9, %r0, %r1;", "%r9", &pair, |a, b| if a < b { 0xFFFF_FFFF } else { 0 });
+    check2("set.lt.f16.f16 %h9, %h0, %h1;", "%h9", &pair, |a, b| if a < b { 0x3C00 } else { 0 });
+    // halves: 1 < 2 below, 3 < 2 above
+    let pairs = [vec![0x4040_3F80], vec![0x4000_4000]];
+    check2("set.lt.u32.bf16x2 %r9, %r0, %r1;", "%r9", &pairs, |_, _| 0xFFFF);
+    check2("set.gt.bf16x2.bf16x2 %r9, %r0, %r1;", "%r9", &pairs, |_, _| 0x3F80_0000);
+    check2("setp.lt.bf16x2 %p9|%p8, %r0, %r1; and.pred %p9, %p9, !%p8;", "%p9", &pairs, |_, _| 1);
     check2("set.lt.f32.u32 %r9, %r0, %r1;", "%r9", &pair, |a, b| if a < b { 0x3F80_0000 } else { 0 });
 }
 

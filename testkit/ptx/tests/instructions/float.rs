@@ -209,6 +209,9 @@ fn special_functions_are_near_the_truth() {
     }
     check1("rcp.rn.f32 %r9, %r0;", "%r9", &floats(), |a| bits(1.0 / wide(a)));
     check1("ex2.approx.ftz.f32 %r9, %r0;", "%r9", &[0xC300_0000], |_| 0); // 2^-128 is subnormal
+    let found = run("rcp.approx.ftz.f64 %d9, %d0;", "%d9", &[[3.0_f64.to_bits(), 0x0008_0000_0000_0000]]);
+    assert!((f64::from_bits(found[0]) * 3.0 - 1.0).abs() < 2.0_f64.powi(-20) && found[0] as u32 == 0);
+    assert_eq!(f64::from_bits(found[1]), f64::INFINITY);
 }
 
 #[test]

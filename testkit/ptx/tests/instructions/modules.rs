@@ -90,3 +90,50 @@ fn what_is_unknown_is_named_with_its_line() {
         refusal(".entry k() { .reg .b32 %r; ld.global.bogus.u32 %r, [4]; }").contains("modifier `.bogus`")
     );
 }
+
+/// A module with most of what the grammar has.
+const EVERYTHING: &str = ".version 8.7\n.target sm_90a\n.address_size 64\n.file 1 \"a.cu\"\n.extern .shared .align 16 .b8 dynamic[];\n\
+    .const .align 4 .u32 table[2][2] = {{1, 2}, {3}};\n.global .f32 scale = 0f40000000;\n\
+    .visible .entry k(.param .align 8 .b8 pair[16], .param .u64 .ptr .global .align 1 to)\n.maxntid 128, 1, 1\n{\n\
+    .reg .pred %p<4>; .reg .b16 %h<9>; .reg .b32 %r<9>; .reg .b64 %d<9>; .reg .b128 %q;\n.shared .align 8 .b8 tile[64];\n\
+    .local .align 16 .b8 spill[32];\n.loc 1 3 5\nld.param.v2.u64 {%d0, _}, [pair]; mov.b64 {%r1, %r2}, %d0; mov.b128 %q, {%d0, %d0};\n\
+    T: .branchtargets A, B;\nmov.u32 %r3, %tid.x; setp.lt.and.s32 %p1|%p2, %r3, -7, !%p0; @!%p1 brx.idx %r3, T;\nA: { .reg .b32 %r1; mov.u32 %r1, tile+4; }\n\
+    B: cvt.rn.satfinite.e4m3x2.f32 %h1, 1.5, 0f00000000; shfl.sync.bfly.b32 %r4|%p3, %r3, 1, 31, -1; bar.red.popc.u32 %r5, 0, 64, %p3;\n\
+    st.global.v4.b32 [%d0+-16], {%r1, 2, 0x3, %r4}; atom.global.cas.b32 %r6, [%d0], 0, 1; bfi.b32 %r7, %r1, %r2, 0, 8; ld.shared.f32 %r8, [dynamic];\n\
+    mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%r1,%r2,%r3,%r4}, {%r1,%r2,%r3,%r4}, {%r5,%r6}, {%r1,%r2,%r3,%r4};\nret;\n}\n\
+    .section .debug_str { L: .b8 1 }\n";
+
+#[test]
+fn broken_text_is_refused_and_never_panics() {
+    let whole = EVERYTHING.replace("@!%p1 brx", "brx");
+    assert_eq!(Module::parse(&whole).err(), None);
+    let pieces: Vec<&str> = whole.split_inclusive([' ', ',', '.', ';', '\n', '{', '[', '<']).collect();
+    let other = [
+        "",
+        ";",
+        "}",
+        "{",
+        "{}",
+        "[",
+        "%r1",
+        "%d0",
+        "4294967296",
+        "-1",
+        "0f",
+        ".b128 ",
+        ".v8",
+        "99999999999999999999",
+        "_",
+    ];
+    let mut refused = 0;
+    for round in super::harness::random(4000, 6) {
+        let (at, with) = ((round % pieces.len() as u64) as usize, (round >> 20) as usize % other.len());
+        let broken: String = pieces
+            .iter()
+            .enumerate()
+            .map(|(index, piece)| if index == at { other[with] } else { *piece })
+            .collect();
+        refused += usize::from(Module::parse(&broken).is_err());
+    }
+    assert!(refused > 2000, "{refused}");
+}
