@@ -22,7 +22,11 @@ impl Layout {
     }
 
     fn columns(self, columns: Range<usize>) -> Self {
-        assert!(columns.start < columns.end && columns.end <= self.cols, "{columns:?} of {} columns", self.cols);
+        assert!(
+            columns.start < columns.end && columns.end <= self.cols,
+            "{columns:?} of {} columns",
+            self.cols
+        );
         Self { first: self.first + columns.start, cols: columns.len(), ..self }
     }
 

@@ -42,8 +42,12 @@ pub(super) fn cases() -> Vec<Case> {
         cases.push(case("backward", sizes, move |bench| Product::backward(bench, sizes)?.run(bench)));
     }
     for &sizes in MEASURED {
-        cases.push(case("counted forward", sizes, move |bench| Product::forward(bench, sizes)?.measure(bench)));
-        cases.push(case("counted backward", sizes, move |bench| Product::backward(bench, sizes)?.measure(bench)));
+        cases.push(case("counted forward", sizes, move |bench| {
+            Product::forward(bench, sizes)?.measure(bench)
+        }));
+        cases.push(case("counted backward", sizes, move |bench| {
+            Product::backward(bench, sizes)?.measure(bench)
+        }));
     }
     cases.push(Case::new("gemm", "inside wider matrices", inside));
     cases
@@ -133,7 +137,8 @@ impl Product {
 
     /// One more product of the sum.
     fn add(&mut self, a: &Dense, b: &Dense, keep: Option<&Dense>) {
-        let masked = |part: Dense| keep.map_or_else(|| part.clone(), |keep| part.zip(keep, |x, kept| x * kept));
+        let masked =
+            |part: Dense| keep.map_or_else(|| part.clone(), |keep| part.zip(keep, |x, kept| x * kept));
         self.truth = self.truth.zip(&masked(a.times(b)), |sum, part| sum + part);
         let part = masked(Dense::of(&a.times_in_f32(b), b.cols));
         self.plain.iter_mut().zip(&part.values).for_each(|(sum, &part)| *sum += part as f32);
@@ -182,7 +187,8 @@ impl Product {
     fn measure(&self, bench: &Bench) -> Result<Outcome> {
         let mut c = bench.buffer::<bf16>(self.plain.len())?;
         self.launch(bench, &mut c, Write::Set)?;
-        let outcome = Outcome::of([Comparison::stored_in_bf16("c", &bench.download_bf16(&c)?, &self.truth.values)]);
+        let outcome =
+            Outcome::of([Comparison::stored_in_bf16("c", &bench.download_bf16(&c)?, &self.truth.values)]);
         Ok(outcome.costing(self.mma, self.operand_bytes + 2 * self.plain.len()))
     }
 }

@@ -23,8 +23,15 @@ const MODULES: [u32; 3] = [21, 22, 26];
 
 /// Tokens, features of x, features of y: one vector, one below, at and above a step, a panel of dropout's bits
 /// and a tile, primes of 8, SmolLM2's widths, a long row.
-const SHAPES: &[(usize, usize, usize)] =
-    &[(1, 8, 8), (31, 120, 64), (32, 128, 128), (33, 136, 72), (97, 264, 136), (64, 576, 1536), (33, 1544, 64)];
+const SHAPES: &[(usize, usize, usize)] = &[
+    (1, 8, 8),
+    (31, 120, 64),
+    (32, 128, 128),
+    (33, 136, 72),
+    (97, 264, 136),
+    (64, 576, 1536),
+    (33, 1544, 64),
+];
 
 /// R and how many adapters read the same x.
 const STACKS: &[(usize, usize)] = &[(8, 1), (8, 2), (8, 3), (16, 1), (32, 2), (64, 1), (64, 3)];
@@ -36,33 +43,47 @@ const MEASURED: [Sizes; 2] = [
 ];
 
 pub(super) fn cases() -> Vec<Case> {
+    const FORWARD: &str = "lora/forward";
+    const BACKWARD: &str = "lora/backward";
     let mut cases = Vec::new();
     for rate in [0.0, 0.1] {
         let shapes = SHAPES.iter().map(|&(n, d, f)| Sizes { n, d, f, rank: 16, stack: 3, rate });
         let stacks = STACKS.iter().map(|&(rank, stack)| Sizes { n: 37, d: 200, f: 72, rank, stack, rate });
         for sizes in shapes.chain(stacks) {
-            cases.push(case("forward", "xa and y", sizes, xa_and_y));
-            cases.push(case("forward", "dxa", sizes, dxa));
-            cases.push(case("backward", "dB", sizes, db));
-            cases.push(case("backward", "dA", sizes, da));
-            cases.push(case("backward", "dx", sizes, dx));
+            cases.push(case(FORWARD, "xa", sizes, xa));
+            cases.push(case(FORWARD, "y", sizes, y));
+            cases.push(case(FORWARD, "dxa", sizes, dxa));
+            cases.push(case(BACKWARD, "dB", sizes, db));
+            cases.push(case(BACKWARD, "dA", sizes, da));
+            cases.push(case(BACKWARD, "dx", sizes, dx));
         }
         for sizes in MEASURED {
             let sizes = Sizes { rate, ..sizes };
-            cases.push(case("forward", "counted xa", sizes, xa));
-            cases.push(case("backward", "counted dA", sizes, da));
+            cases.push(counted(FORWARD, "xa", sizes, xa));
+            cases.push(counted(BACKWARD, "dA", sizes, da));
         }
     }
-    cases.push(case("forward", "counted dxa", MEASURED[0], dxa));
-    cases.push(case("backward", "counted dB", MEASURED[0], db));
+    for (rank, stack) in [(16, 1), (64, 1)] {
+        let sizes = Sizes { rank, stack, ..MEASURED[0] };
+        cases.push(counted(FORWARD, "dxa", sizes, dxa));
+        cases.push(counted(BACKWARD, "dB", sizes, db));
+    }
     cases
 }
 
-fn case(file: &str, what: &str, sizes: Sizes, run: fn(&Bench, &Stack) -> Result<Outcome>) -> Case {
-    let Sizes { n, d, f, rank, stack, rate } = sizes;
-    let kernel = if file == "forward" { "lora/forward" } else { "lora/backward" };
-    let name = format!("{what}, {n} x {d} to {f}, {stack} of rank {rank}, dropout {rate}");
-    Case::new(kernel, name, move |bench| run(bench, &Stack::new(bench, sizes)))
+type Run = fn(&Bench, &Stack) -> Result<Outcome>;
+
+fn case(kernel: &'static str, what: &str, sizes: Sizes, run: Run) -> Case {
+    Case::new(kernel, sizes.name(what), move |bench| {
+        let outcome = run(bench, &Stack::new(bench, sizes))?;
+        Ok(Outcome::of(outcome.comparisons))
+    })
+}
+
+fn counted(kernel: &'static str, what: &str, sizes: Sizes, run: Run) -> Case {
+    Case::new(kernel, sizes.name(&format!("counted {what}")), move |bench| {
+        run(bench, &Stack::new(bench, sizes))
+    })
 }
 
 #[derive(Clone, Copy)]
@@ -73,6 +94,13 @@ struct Sizes {
     rank: usize,
     stack: usize,
     rate: f32,
+}
+
+impl Sizes {
+    fn name(&self, what: &str) -> String {
+        let Self { n, d, f, rank, stack, rate } = self;
+        format!("{what}, {n} x {d} to {f}, {stack} of rank {rank}, dropout {rate}")
+    }
 }
 
 /// Stacked adapters of one x, each with a y of its own.
@@ -189,7 +217,8 @@ fn launch_forward(bench: &Bench, s: &Stack) -> Result<(Slice<bf16>, Slice<u32>)>
     let mut keep = bench.buffer(stack * cuda::keep_words(n, d))?;
     let places: Vec<u32> = s.rows.iter().flat_map(|&(example, token)| [example, token]).collect();
     let rows = bench.upload(&places)?;
-    let dropout = Dropout { philox: &s.philox, rate, update: UPDATE, modules: &MODULES[..stack], rows: &rows };
+    let dropout =
+        Dropout { philox: &s.philox, rate, update: UPDATE, modules: &MODULES[..stack], rows: &rows };
     let dropping = s.drops().then_some((&dropout, &mut keep));
     let into = MatrixMut::new(&mut xa, s.columns());
     cuda::forward(&bench.cuda, into, Matrix::new(&x, d), Matrix::new(&a, d), SCALE, dropping)?;
@@ -217,10 +246,9 @@ fn xa(bench: &Bench, s: &Stack) -> Result<Outcome> {
     Ok(Outcome::of(comparisons).costing(s.x.len(), bytes))
 }
 
-/// xa, and y += xa B^T of the last adapter by the product of gemm.cu.
-fn xa_and_y(bench: &Bench, s: &Stack) -> Result<Outcome> {
+/// y += xa B^T of the last adapter by the product of gemm.cu, from the xa of the kernel.
+fn y(bench: &Bench, s: &Stack) -> Result<Outcome> {
     let Sizes { n, f, rank, .. } = s.sizes;
-    let mut outcome = xa(bench, s)?;
     let (xa, _) = launch_forward(bench, s)?;
     let old = normal(50, n * f);
     let (mut y, b) = (bench.bf16(&old)?, bench.bf16(&s.b)?);
@@ -231,8 +259,7 @@ fn xa_and_y(bench: &Bench, s: &Stack) -> Result<Outcome> {
     let sum = |xa: Dense| Dense::of(&old, f).zip(&xa.times(&Dense::of(&s.b, rank).t()), |y, part| y + part);
     let xa = s.xa_of(s.sizes.stack - 1);
     let plain = sum(xa.rounded()).rounded().narrowed();
-    outcome.comparisons.push(Comparison::new("y", &bench.download_bf16(&y)?, &plain, &sum(xa).values));
-    Ok(Outcome::of(outcome.comparisons))
+    Ok(Outcome::of([Comparison::new("y", &bench.download_bf16(&y)?, &plain, &sum(xa).values)]))
 }
 
 /// Into the last adapter's columns of a stacked dxa.
@@ -264,7 +291,12 @@ fn db(bench: &Bench, s: &Stack) -> Result<Outcome> {
     let truth = Dense::of(&old, rank).zip(&dy.times(&xa), |db, part| db + part);
     let plain: Vec<f32> = dy.times_in_f32(&xa).iter().zip(&old).map(|(part, db)| db + part).collect();
     let outcome = Outcome::of([Comparison::new("dB", &bench.download(&db)?, &plain, &truth.values)]);
-    Ok(outcome.costing(s.dy.len(), 2 * (s.dy.len() + n * rank) + 8 * old.len()))
+    let entry = if rank > 16 { "lora_backward_b_wide_bf16" } else { "lora_backward_b_narrow_bf16" };
+    Ok(outcome.costing_of(entry, s.dy.len(), 2 * (s.dy.len() + n * rank) + 4 * old.len()).costing_of(
+        "lora_backward_sum_f32",
+        old.len(),
+        8 * old.len() + 4 * partial.len(),
+    ))
 }
 
 /// Two launches: sums over parts of the tokens, and their sum.
@@ -288,8 +320,15 @@ fn da(bench: &Bench, s: &Stack) -> Result<Outcome> {
     truth.iter_mut().zip(&old).for_each(|(sum, &old)| *sum += f64::from(old));
     plain.iter_mut().zip(&old).for_each(|(sum, &old)| *sum += old);
     let outcome = Outcome::of([Comparison::new("dA", &bench.download(&da)?, &plain, &truth)]);
-    let bits = if s.drops() { 4 * keep.len() } else { 0 };
-    Ok(outcome.costing(s.x.len(), 2 * (s.x.len() + dxa.values.len()) + 8 * old.len() + bits))
+    let wide = s.columns() > 16;
+    let (entry, bits) = match (s.drops(), wide) {
+        (false, false) => ("lora_backward_a_narrow_bf16", 0),
+        (false, true) => ("lora_backward_a_wide_bf16", 0),
+        (true, false) => ("lora_backward_a_dropout_narrow_bf16", keep.len()),
+        (true, true) => ("lora_backward_a_dropout_wide_bf16", keep.len()),
+    };
+    let bytes = 2 * (s.x.len() + dxa.values.len()) + 4 * (old.len() + bits);
+    Ok(outcome.costing_of(entry, s.x.len(), bytes))
 }
 
 /// dx = dy W + mask (dxa A) of the last adapter by the product of gemm.cu.

@@ -10,5 +10,8 @@ use crate::case::Case;
 
 /// All cases.
 pub fn all() -> Vec<Case> {
-    [adamw::cases, gemm::cases, lora::cases, rmsnorm::cases, swiglu::cases].into_iter().flat_map(|cases| cases()).collect()
+    [adamw::cases, gemm::cases, lora::cases, rmsnorm::cases, swiglu::cases]
+        .into_iter()
+        .flat_map(|cases| cases())
+        .collect()
 }
