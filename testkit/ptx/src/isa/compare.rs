@@ -189,23 +189,18 @@ impl Combination {
 /// `setp`: `p = (a op b) bool c`, `q = !(a op b) bool c`; of packed sources `p` and `q` are the halves'.
 pub fn setp(m: &Mnemonic<'_>, o: &mut Operands<'_>) -> Result {
     let ty = m.only_type()?;
-    let halves = compare_halves(m, o, ty)?;
-    let both: Box<dyn Fn(&Registers) -> [Mask; 2] + Send + Sync> = match halves {
-        Some([low, high]) => Box::new(move |registers| [low(registers), high(registers)]),
-        None => {
-            let compare = compare(m, o, ty)?;
-            Box::new(move |registers| {
-                let lanes = compare(registers);
-                [lanes, !lanes]
-            })
-        }
+    let (compare, upper) = match compare_halves(m, o, ty)? {
+        Some([lower, upper]) => (lower, Some(upper)),
+        None => (compare(m, o, ty)?, None),
     };
     let combination = Combination::parse(m, o)?;
     let (p, q) = (o.target_pred(0)?, o.second_pred(0)?);
     Ok(Decoded::execute(Class::Compare, move |x, mask| {
         let registers = &mut x.warp.registers;
-        let [first, second] =
-            both(registers).map(|lanes| combination.map_or(lanes, |c| c.apply(lanes, registers)));
+        let first = compare(registers);
+        let second = upper.as_ref().map_or(!first, |upper| upper(registers));
+        let combine = |lanes| combination.map_or(lanes, |c| c.apply(lanes, registers));
+        let (first, second) = (combine(first), combine(second));
         if let Some(p) = p {
             registers.set_pred(p, first, mask);
         }

@@ -59,11 +59,7 @@ impl Outer {
         if declaration.open {
             Self::DynamicShared { align: declaration.align }
         } else {
-            // What exceeds 32 bits exceeds every launch, too.
-            Self::Shared {
-                bytes: u32::try_from(declaration.bytes).unwrap_or(u32::MAX),
-                align: declaration.align,
-            }
+            Self::Shared { bytes: declaration.bytes, align: declaration.align }
         }
     }
 }

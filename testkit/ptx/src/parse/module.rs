@@ -133,7 +133,7 @@ impl Module {
                 }
             }
             ".file" => {
-                self.file(&tokens.take_line(line)).map_err(|error| format!("PTX line {line}: {error}"))?
+                self.file(&tokens.take_line(line)).map_err(|error| format!("PTX line {line}: {error}"))?;
             }
             ".visible" | ".weak" | ".extern" | ".common" | ";" => {}
             ".entry" => self.entry(tokens, names)?,
@@ -183,14 +183,13 @@ impl Module {
                 tokens.accept(",");
                 tokens.expect(".param")?;
                 let declaration = Declaration::parse(tokens)?;
-                let bytes =
-                    u32::try_from(declaration.bytes).map_err(|_| tokens.error("a parameter of 4 GiB"))?;
-                let offset = kernel.parameter_bytes.next_multiple_of(declaration.align);
-                kernel.parameter_bytes = offset + bytes;
+                let place = after(kernel.parameter_bytes, &declaration);
+                let (offset, end) = place.ok_or_else(|| tokens.error("parameters of 4 GiB"))?;
+                kernel.parameter_bytes = end;
                 kernel.parameters.push(Parameter {
                     name: declaration.name.to_owned(),
                     offset,
-                    bytes,
+                    bytes: declaration.bytes,
                     align: declaration.align,
                 });
             }
