@@ -11,6 +11,7 @@ pub mod nvrtc;
 mod probe;
 pub mod signature;
 mod sources;
+mod timing;
 
 pub use buffer::{Element, Slice, View, ViewMut};
 pub use launch::{Arg, Entry, Grid};

@@ -23,3 +23,4 @@ pub mod resources;
 pub mod run;
 pub mod sass;
 pub mod stand_in;
+pub mod work;
