@@ -62,6 +62,14 @@ fn integers() {
 }
 
 #[test]
+fn counters_wrap_at_their_limit() {
+    let (last, olds) = contend("inc", "u32", 32, "shared", 0, "5");
+    assert_eq!((last, olds), (32 % 6, (0..32).map(|lane| lane % 6).collect()));
+    let (last, olds) = contend("dec", "u32", 32, "shared", 5, "5");
+    assert_eq!((last, olds), (5 - 32 % 6, (0..32).map(|lane| 5 - lane % 6).collect()));
+}
+
+#[test]
 fn floats() {
     let single = |value: f32| u64::from(value.to_bits());
     for space in ["shared", "global"] {

@@ -204,7 +204,8 @@ fn rounding_to_integers_and_saturation_in_place() {
 
 #[test]
 fn tf32_keeps_ten_bits() {
-    let values = random(2000, 2);
+    let ties = random(100, 5).into_iter().map(|a| (a & 0xFFFF_E000) | 0x1000).collect();
+    let values = [random(2000, 2), ties].concat();
     let numbers: Vec<u64> = values.into_iter().filter(|&a| f32::from_bits(a as u32).is_finite()).collect();
     check1("cvt.rna.tf32.f32 %r9, %r0;", "%r9", &numbers, |a| {
         let a = a & 0xFFFF_FFFF;
