@@ -16,6 +16,7 @@ pub mod conformance;
 pub mod dense;
 pub mod faults;
 pub mod gate;
+pub mod gpu_check;
 pub mod inputs;
 pub mod page;
 pub mod report;

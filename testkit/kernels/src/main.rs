@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use kernels::budgets::Budgets;
 use kernels::report::Checked;
 use kernels::run::{self, Ran, Setup};
-use kernels::{conformance, faults, gate, page, stand_in};
+use kernels::{conformance, faults, gate, gpu_check, page, stand_in, work};
 use preceptor::base::{Error, Result, files};
 use preceptor::device::cuda::{Nvrtc, Sources};
 
@@ -30,6 +30,34 @@ enum Action {
     Faults(Faults),
     /// One kernel for each modelled instruction form, on the device and in the interpreter
     Conformance(Conformance),
+    /// Kernels at real shapes on the device's clock, a line of JSON each
+    Bench(Bench),
+    /// Conformance, cases, benches and compute-sanitizer: one folder of raw results
+    GpuCheck(GpuCheck),
+}
+
+#[derive(Debug, Args)]
+struct Bench {
+    #[command(flatten)]
+    common: Common,
+    /// The modelled device
+    #[arg(long)]
+    device: Option<String>,
+    /// Shapes that the stand-in can run; the times mean nothing
+    #[arg(long)]
+    small: bool,
+}
+
+#[derive(Debug, Args)]
+struct GpuCheck {
+    #[command(flatten)]
+    common: Common,
+    /// The modelled device
+    #[arg(long)]
+    device: Option<String>,
+    /// The folder of raw results
+    #[arg(long)]
+    out: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -54,7 +82,7 @@ struct Conformance {
     /// The modelled device
     #[arg(long)]
     device: Option<String>,
-    /// Write the device's raw outputs into this folder
+    /// Write the device's raw outputs, one after the other, to this file
     #[arg(long)]
     out: Option<PathBuf>,
 }
@@ -139,6 +167,8 @@ fn main() -> ExitCode {
         Action::Run(run) => run.run(),
         Action::Faults(faults) => faults.run(),
         Action::Conformance(conformance) => conformance.run(),
+        Action::Bench(bench) => bench.run(),
+        Action::GpuCheck(check) => gpu_check::run(&check.common.setup(), check.device.as_deref(), &check.out),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -245,15 +275,37 @@ impl Faults {
     }
 }
 
+impl Bench {
+    fn run(&self) -> Result<bool> {
+        let setup = self.common.setup();
+        let stand_in = setup.stand_in_as(self.device.as_deref())?;
+        let cuda = setup.open()?;
+        let shape = if self.small { work::SMALL } else { work::LARGE };
+        for prepare in work::WORKS {
+            let mut work = prepare(&cuda, shape)?;
+            work.time_ms(&cuda, 1)?;
+            let times = if self.small { 1 } else { 20 };
+            let ms = work.time_ms(&cuda, times)? / times as f64;
+            let line = serde_json::json!({
+                "device": cuda.gpu().name, "stand_in": stand_in.is_some(), "work": work.name, "ms": ms,
+                "gb_per_s": work.bytes as f64 / ms / 1e6, "tflop_per_s": work.flops as f64 / ms / 1e9,
+            });
+            println!("{line}");
+        }
+        Ok(true)
+    }
+}
+
 impl Conformance {
     fn run(&self) -> Result<bool> {
         let setup = self.common.setup();
         let (forms, outcomes) = conformance::run(&setup, self.device.as_deref())?;
         let mut wrong = 0;
+        if let Some(path) = &self.out {
+            let raw: Vec<u8> = outcomes.iter().flat_map(|outcome| &outcome.found).copied().collect();
+            files::write_atomic(path, &raw)?;
+        }
         for (form, outcome) in forms.iter().zip(&outcomes) {
-            if let Some(folder) = &self.out {
-                files::write_atomic(&folder.join(format!("{}.{}.bin", form.file, form.name)), &outcome.found)?;
-            }
             wrong += usize::from(outcome.wrong > 0);
             let verdict = if outcome.wrong > 0 { "DIFFERS" } else { "agrees" };
             let (values, worst) = (outcome.wrong, outcome.worst);

@@ -1,5 +1,6 @@
 //! Running cases, in a process of their own for each modelled device: a driver is loaded once a process.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -69,19 +70,51 @@ pub struct Setup {
     pub seed: Option<u64>,
 }
 
+impl Setup {
+    /// Loads the stand-in as the modelled device `key`, where there is one.
+    pub fn stand_in_as(&self, key: Option<&str>) -> Result<Option<StandIn>> {
+        let load = |path: &Path| {
+            let device = key.unwrap_or_default().to_owned();
+            StandIn::load(path, &Settings { device, seed: self.seed })
+        };
+        self.stand_in.as_deref().map(load).transpose()
+    }
+
+    /// Opens the first GPU with these sources.
+    pub fn open(&self) -> Result<Cuda> {
+        let Self { nvrtc, sources, cache, .. } = self.clone();
+        Cuda::open(&Options { index: 0, nvrtc, sources, cache })
+    }
+
+    /// The options of this program that give the same setup.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let folder = match &self.sources {
+            Sources::Folder(folder) => Some(folder.clone()),
+            _ => None,
+        };
+        let paths = [
+            ("--stand-in", &self.stand_in),
+            ("--nvrtc", &self.nvrtc),
+            ("--cache", &self.cache),
+            ("--dir", &folder),
+        ];
+        let mut arguments = Vec::new();
+        for (option, path) in paths {
+            if let Some(path) = path {
+                arguments.extend([option.into(), path.clone().into_os_string()]);
+            }
+        }
+        if let Some(seed) = self.seed {
+            arguments.extend(["--seed".into(), seed.to_string().into()]);
+        }
+        arguments
+    }
+}
+
 /// Runs the cases of `kernels` in this process, on the modelled device `key` or on the machine's first GPU.
 pub fn here(setup: &Setup, key: Option<&str>, kernels: &[String]) -> Result<Vec<Ran>> {
-    let load = |path: &Path| {
-        let device = key.unwrap_or_default().to_owned();
-        StandIn::load(path, &Settings { device, seed: setup.seed })
-    };
-    let stand_in = setup.stand_in.as_deref().map(load).transpose()?;
-    let cuda = Cuda::open(&Options {
-        index: 0,
-        nvrtc: setup.nvrtc.clone(),
-        sources: setup.sources.clone(),
-        cache: setup.cache.clone(),
-    })?;
+    let stand_in = setup.stand_in_as(key)?;
+    let cuda = setup.open()?;
     let device = key.map_or_else(|| cuda.gpu().name.clone(), str::to_owned);
     let bench = Bench { cuda, cpu: Device::open(&device::Settings::default())? };
     let mut all = Vec::new();
@@ -117,18 +150,7 @@ pub fn apart(setup: &Setup, key: &str, kernels: &[String]) -> Result<Vec<Ran>> {
         std::env::current_exe().map_err(|e| Error::environment(format!("cannot find myself: {e}")))?;
     let mut command = Command::new(program);
     command.arg("run").args(kernels).args(["--device", key]);
-    let paths = [("--stand-in", &setup.stand_in), ("--nvrtc", &setup.nvrtc), ("--cache", &setup.cache)];
-    for (option, path) in paths {
-        if let Some(path) = path {
-            command.arg(option).arg(path);
-        }
-    }
-    if let Sources::Folder(folder) = &setup.sources {
-        command.arg("--dir").arg(folder);
-    }
-    if let Some(seed) = setup.seed {
-        command.args(["--seed", &seed.to_string()]);
-    }
+    command.args(setup.arguments());
     let output = command.stderr(Stdio::inherit()).output();
     let output = output.map_err(|e| Error::environment(format!("cannot start myself: {e}")))?;
     serde_json::from_slice(&output.stdout)

@@ -11,13 +11,10 @@ mod inputs;
 
 pub use form::{Expected, Form, Outcome, forms};
 
-use std::path::Path;
-
 use preceptor::base::Result;
-use preceptor::device::cuda::{Cuda, Nvrtc, Options, Sources};
+use preceptor::device::cuda::{Nvrtc, Sources};
 
 use crate::run::Setup;
-use crate::stand_in::{Settings, StandIn};
 
 /// The kernels' sources.
 pub const SOURCES: Sources = Sources::Given(&[
@@ -36,17 +33,9 @@ pub const FILES: &[&str] = &["approximate", "convert", "float", "integer", "lane
 
 /// Runs all forms on the modelled device `key`, or on the machine's first GPU.
 pub fn run(setup: &Setup, key: Option<&str>) -> Result<(Vec<Form>, Vec<Outcome>)> {
-    let load = |path: &Path| {
-        StandIn::load(path, &Settings { device: key.unwrap_or_default().to_owned(), seed: setup.seed })
-    };
-    let stand_in = setup.stand_in.as_deref().map(load).transpose()?;
+    let stand_in = setup.stand_in_as(key)?;
     let expected = Expected::new(&Nvrtc::open(setup.nvrtc.as_deref())?)?;
-    let cuda = Cuda::open(&Options {
-        index: 0,
-        nvrtc: setup.nvrtc.clone(),
-        sources: SOURCES,
-        cache: setup.cache.clone(),
-    })?;
+    let cuda = Setup { sources: SOURCES, ..setup.clone() }.open()?;
     let forms = forms()?;
     let outcomes = forms.iter().map(|form| form.run(&cuda, &expected)).collect::<Result<_>>()?;
     drop(stand_in);
