@@ -3,14 +3,19 @@
 //! `faults/*.toml` lists them. A fault that nothing catches shows that the checks are blind there; a fault that
 //! something else catches than its row says is a failure too, so the table stays true.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use preceptor::base::{Error, Result, files};
-use preceptor::device::cuda::Sources;
+use preceptor::device::cuda::{Nvrtc, Sources};
 use serde::{Deserialize, Serialize};
 
+use crate::budgets::Budgets;
 use crate::report::Checked;
+use crate::run::{self, Setup};
+use crate::{gate, stand_in};
 
 /// One fault.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -53,8 +58,30 @@ pub fn all(folder: &Path, kernels: &[String]) -> Result<Vec<Fault>> {
 }
 
 impl Fault {
+    /// Who catches it. The compile gate is asked only where it is said to: it takes longer than the cases.
+    fn seed_and_run(&self, setup: &Setup, nvdisasm: &Path, budgets: &Budgets) -> Result<BTreeSet<String>> {
+        let folder =
+            tempfile::tempdir().map_err(|e| Error::environment(format!("no temporary folder: {e}")))?;
+        self.seed(&setup.sources, folder.path())?;
+        // what is compiled once for a fault is of no use later
+        let sources = Sources::Folder(folder.path().into());
+        let setup = Setup { sources, cache: None, ..setup.clone() };
+        let mut checked = Checked { file: self.kernel.clone(), ..Checked::default() };
+        if self.caught_by == "gate" {
+            let nvrtc = Nvrtc::open(setup.nvrtc.as_deref())?;
+            match gate::measure(&nvrtc, nvdisasm, &setup.sources.read(&self.kernel)?) {
+                Ok(measured) => checked.faults = gate::faults(&self.kernel, &measured, budgets),
+                Err(e) => checked.faults.push(e.to_string()),
+            }
+        } else {
+            checked.ran = run::apart(&setup, stand_in::DEVICES[0], std::slice::from_ref(&self.kernel))?;
+        }
+        let exceeded = !checked.exceeded(budgets).is_empty();
+        Ok(catchers(&checked, exceeded))
+    }
+
     /// Writes the kernel and its headers, broken, into a folder.
-    pub fn seed(&self, sources: &Sources, folder: &Path) -> Result<()> {
+    fn seed(&self, sources: &Sources, folder: &Path) -> Result<()> {
         let source = sources.read(&self.kernel)?;
         let headers = source.headers.iter().map(|(path, text)| ((*path).to_owned(), text));
         let kernel = (source.path.clone(), &source.text);
@@ -83,8 +110,34 @@ impl Fault {
     }
 }
 
+/// Seeds each fault and says who caught it, in the order of the list; as many at once as there are cores.
+pub fn seed_all(
+    list: &[Fault],
+    setup: &Setup,
+    nvdisasm: &Path,
+    budgets: &Budgets,
+) -> Result<Vec<BTreeSet<String>>> {
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(BTreeMap::new());
+    let work = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(fault) = list.get(index) else { return };
+            let caught = fault.seed_and_run(setup, nvdisasm, budgets);
+            done.lock().expect("no thread panics").insert(index, caught);
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(work);
+        }
+    });
+    done.into_inner().expect("no thread panics").into_values().collect()
+}
+
 /// Who caught what is wrong with a kernel.
-pub fn catchers(checked: &Checked, exceeded: bool) -> BTreeSet<String> {
+fn catchers(checked: &Checked, exceeded: bool) -> BTreeSet<String> {
     let mut by = BTreeSet::new();
     by.extend((!checked.faults.is_empty()).then(|| "gate".to_owned()));
     by.extend(exceeded.then(|| "counters".to_owned()));

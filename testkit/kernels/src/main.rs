@@ -248,30 +248,18 @@ impl Check {
 impl Faults {
     fn run(&self) -> Result<bool> {
         let (setup, budgets) = (self.common.setup(), Budgets::read(&self.budgets)?);
-        let nvrtc = Nvrtc::open(setup.nvrtc.as_deref())?;
         let list = faults::all(&self.lists, &self.common.kernels()?)?;
+        let seen = faults::seed_all(&list, &setup, &self.nvdisasm, &budgets)?;
         let mut caught = 0;
-        for fault in &list {
-            let folder = tempfile::tempdir().map_err(|e| Error::environment(format!("no temporary folder: {e}")))?;
-            fault.seed(&setup.sources, folder.path())?;
-            let broken = Setup { sources: Sources::Folder(folder.path().into()), ..setup.clone() };
-            let mut checked = Checked { file: fault.kernel.clone(), ..Checked::default() };
-            match gate::measure(&nvrtc, &self.nvdisasm, &broken.sources.read(&fault.kernel)?) {
-                Ok(measured) => {
-                    checked.faults = gate::faults(&fault.kernel, &measured, &budgets);
-                    checked.ran = run::apart(&broken, stand_in::DEVICES[0], &[fault.kernel.clone()])?;
-                }
-                Err(e) => checked.faults.push(e.to_string()),
-            }
-            let by = faults::catchers(&checked, !checked.exceeded(&budgets).is_empty());
+        for (fault, by) in list.iter().zip(seen) {
             let as_said = by.contains(&fault.caught_by);
             caught += usize::from(as_said);
             let by: Vec<String> = by.into_iter().collect();
             let mark = if as_said { "" } else { "  NOT CAUGHT AS SAID" };
-            println!("{:<18} {:<60} {} [{}]{mark}", fault.kernel, fault.name, fault.caught_by, by.join(", "));
+            println!("{:<18} {:<64} {} [{}]{mark}", fault.kernel, fault.name, fault.caught_by, by.join(", "));
         }
         println!("{caught} of {} faults caught as their rows say", list.len());
-        Ok(caught == list.len())
+        Ok(caught == list.len() && !list.is_empty())
     }
 }
 
