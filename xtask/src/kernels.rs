@@ -43,6 +43,26 @@ impl Tools {
             .arg(root().join("kernels/budgets.toml"));
         run(command.args(arguments))
     }
+
+    /// Breaks the kernels in every way that is listed; each fault must be caught.
+    pub(crate) fn faults(&self, kernels: &[&str]) -> Result<()> {
+        let mut command = self.harness("faults")?;
+        command.arg("--nvdisasm").arg(&self.nvdisasm);
+        command.arg("--budgets").arg(root().join("kernels/budgets.toml"));
+        run(command.arg("--lists").arg(root().join("testkit/kernels/faults")).args(kernels))
+    }
+
+    /// The pack for a GPU, on the stand-in: the interpreter beside itself.
+    pub(crate) fn gpu_check(&self) -> Result<()> {
+        let out = target().join("gpu-check-stand-in");
+        run(self.harness("gpu-check")?.args(["--device", "h100", "--out"]).arg(out))
+    }
+}
+
+/// The pack on the machine's own GPU and driver, its raw results in `out`. Nothing is fetched: such machines often
+/// reach no network, and have NVIDIA's compiler.
+pub(crate) fn gpu_check(out: &str) -> Result<()> {
+    run(cargo().args(["run", "--quiet", "--release", "--package", "kernels", "--", "gpu-check", "--out", out]))
 }
 
 /// The stand-in driver, built for the machine that runs it: most of the time is spent in there.

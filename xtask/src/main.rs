@@ -22,6 +22,9 @@ usage: cargo xtask COMMAND
   kernels [NAME ...] [--dir DIR] [--json] [--write-budgets]
                                compiles every CUDA kernel for every architecture, executes its cases on the
                                stand-in driver and counts what it costs; of kernels/ or of a changed copy
+  kernel-faults [NAME ...]     breaks kernels in every way that testkit/kernels/faults lists; all must be caught
+  gpu-check OUT                on a machine with a GPU: conformance, kernel cases, compute-sanitizer, benches into OUT
+  gpu-check --stand-in         the same on the stand-in driver
   golden                       makes tests/golden again, by Transformers and PEFT
   peer-kernels [NAME ...]      runs other libraries' Triton kernels in the interpreter, against numpy and figures
   peers                        lets PEFT, Transformers and TensorBoard read what preceptor writes
@@ -37,6 +40,9 @@ fn main() -> ExitCode {
         ["bench"] => run(cargo().arg("bench")),
         ["bench", name] => run(cargo().args(["bench", "--", name])),
         ["kernels", ref rest @ ..] => kernels::Tools::prepare().and_then(|tools| tools.check(rest)),
+        ["kernel-faults", ref names @ ..] => kernels::Tools::prepare().and_then(|tools| tools.faults(names)),
+        ["gpu-check", "--stand-in"] => kernels::Tools::prepare().and_then(|tools| tools.gpu_check()),
+        ["gpu-check", out] => kernels::gpu_check(out),
         ["golden"] => golden(),
         ["peer-kernels", ref names @ ..] => peer_kernels(names),
         ["peers"] => peers(),
