@@ -52,7 +52,8 @@ struct List {
 pub fn all(kernels: &[String]) -> Result<Vec<Fault>> {
     let mut all = Vec::new();
     for (path, text) in FAULTS {
-        let list: List = toml::from_str(text).map_err(|e| Error::input(e.to_string()).file(Path::new(path)))?;
+        let list: List =
+            toml::from_str(text).map_err(|e| Error::input(e.to_string()).file(Path::new(path)))?;
         all.extend(list.fault.into_iter().filter(|fault| kernels.contains(&fault.kernel)));
     }
     Ok(all)
@@ -75,7 +76,11 @@ impl Fault {
             };
             files::write_atomic(&folder.join(path), text.as_bytes())?;
         }
-        if seen { Ok(()) } else { Err(Error::input(format!("`{}`: there is no header `{broken}`", self.name))) }
+        if seen {
+            Ok(())
+        } else {
+            Err(Error::input(format!("`{}`: there is no header `{broken}`", self.name)))
+        }
     }
 
     fn break_text(&self, path: &str, text: &str) -> Result<String> {

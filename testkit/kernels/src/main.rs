@@ -219,7 +219,8 @@ impl Faults {
         let list = faults::all(&self.common.kernels()?)?;
         let mut caught = 0;
         for fault in &list {
-            let folder = tempfile::tempdir().map_err(|e| Error::environment(format!("no temporary folder: {e}")))?;
+            let folder =
+                tempfile::tempdir().map_err(|e| Error::environment(format!("no temporary folder: {e}")))?;
             fault.seed(&setup.sources, folder.path())?;
             let broken = Setup { sources: Sources::Folder(folder.path().into()), ..setup.clone() };
             let mut checked = Checked { file: fault.kernel.clone(), ..Checked::default() };
@@ -249,12 +250,18 @@ impl Conformance {
         let mut wrong = 0;
         for (form, outcome) in forms.iter().zip(&outcomes) {
             if let Some(folder) = &self.out {
-                files::write_atomic(&folder.join(format!("{}.{}.bin", form.file, form.name)), &outcome.found)?;
+                files::write_atomic(
+                    &folder.join(format!("{}.{}.bin", form.file, form.name)),
+                    &outcome.found,
+                )?;
             }
             wrong += usize::from(outcome.wrong > 0);
             let verdict = if outcome.wrong > 0 { "DIFFERS" } else { "agrees" };
             let (values, worst) = (outcome.wrong, outcome.worst);
-            println!("{verdict} {:<12} {:<28} {values} values, {worst:.3} of what is allowed", form.file, form.name);
+            println!(
+                "{verdict} {:<12} {:<28} {values} values, {worst:.3} of what is allowed",
+                form.file, form.name
+            );
         }
         println!("{} forms, {wrong} differ", forms.len());
         Ok(wrong == 0)
