@@ -1,16 +1,18 @@
-// lora/backward.cu - gradients of the adapters' A and B: sums over tokens, in two steps of fixed order.
+// lora/backward.cu - gradients of the adapters: dxa, then A and B by sums over tokens in two steps of fixed order.
 //
-//   b   partial[t,f,r] = sum_{n in part t} dy[n,f] xa[n,r]                       dB += dy^T xa
-//   a   partial[t,c,d] = sum_{n in part t} dxa[n,c] keep[c / R,n,d] x[n,d]       dA += dxa^T z
-//   sum gradient[i] += partial[0,i] + partial[1,i] + ...
+//   dxa  dxa[n,r] = scale * sum_f dy[n,f] B[f,r]                                  scale = s / (1 - p)
+//   b    partial[t,f,r] = sum_{n in part t} dy[n,f] xa[n,r]                       dB += dy^T xa
+//   a    partial[t,c,d] = sum_{n in part t} dxa[n,c] keep[c / R,n,d] x[n,d]       dA += dxa^T z
+//   sum  gradient[i] += partial[0,i] + partial[1,i] + ...
 //
-// dxa itself is made by forward.cu; dx += mask (dxa A) is part of gemm.cu's sums.
+// dx += mask (dxa A) is part of gemm.cu's sums: no pass over dx of its own.
 //
-// Source    Hu et al. 2021; docs/math.md#lora. s and 1 / (1 - p) are in xa and dxa already.
-// Shapes    dy: bf16 [N, F]   x: bf16 [N, D]   xa, dxa: bf16 [N, C], C columns: R of each adapter that reads x
+// Source    Hu et al. 2021; docs/math.md#lora. s and 1 / (1 - p) are in xa and dxa.
+// Shapes    dy: bf16 [N, F]   x: bf16 [N, D]   B: bf16 [F, R]   xa, dxa: bf16 [N, C], C = R of each adapter of x
 //           keep: bits as forward.cu leaves them [C / R, ceil(D / 128), N, 4]
 //           partial: f32 [parts, F, C] (b), [parts, C, D] (a)   gradient: f32, as one part
 //           Row strides of the bf16 matrices are arguments, in elements.
+// dxa       numerics, needs, grid, repeats and cost as project.cuh says; the rest is for a, b and sum
 // Numerics  products of bf16, sums in f32: tokens of a part in order, then the parts in order
 // Needs     N, F, D >= 1; F, D, C and strides multiples of 8; pointers 16-byte aligned; tokens_per_part a
 //           multiple of 32; R 8, 16, 32 or 64 with dropout
@@ -22,7 +24,7 @@
 //           adapter). Partials add 8 F C bytes for each part. A block asks for its columns of dy or x once, for xa
 //           or dxa whole: C / 128 of their bytes, from L2
 // Oracle    src/ops/lora.rs, fn backward
-#include "prelude.cuh"
+#include "lora/project.cuh"
 
 namespace {
 
@@ -152,6 +154,13 @@ __device__ inline void token_sums(float* partial, const bf16* wide, const bf16* 
 
 }  // namespace
 
+#define DXA(name, COLUMNS) \
+    extern "C" __global__ void __launch_bounds__(project::THREADS) name( \
+        bf16* __restrict__ dxa_NR, const bf16* __restrict__ dy_NF, const bf16* __restrict__ b_FR, int stride_dxa, \
+        int stride_dy, int stride_b, float scale, int N, int F, int R) \
+    { \
+        project::project<COLUMNS, true, false>(dxa_NR, dy_NF, b_FR, stride_dxa, stride_dy, stride_b, scale, N, F, R, {}); \
+    }
 #define BACKWARD_B(name, COLUMNS) \
     extern "C" __global__ void __launch_bounds__(THREADS) name( \
         float* __restrict__ partial_TFC, const bf16* __restrict__ dy_NF, const bf16* __restrict__ xa_NC, \
@@ -178,6 +187,8 @@ __device__ inline void token_sums(float* partial, const bf16* wide, const bf16* 
                                         tokens_per_part); \
     }
 
+DXA(lora_backward_dxa_narrow_bf16, 16)
+DXA(lora_backward_dxa_wide_bf16, 64)
 BACKWARD_B(lora_backward_b_narrow_bf16, 16)
 BACKWARD_B(lora_backward_b_wide_bf16, 64)
 BACKWARD_A(lora_backward_a_narrow_bf16, 16)

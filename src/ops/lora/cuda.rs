@@ -103,7 +103,7 @@ impl Dropout<'_> {
 }
 
 /// dxa = s dy B, and over 1 - p with dropout at rate p (else 0), for one adapter. `b` is out x R.
-pub fn narrow_gradient(
+pub fn gradient_xa(
     cuda: &Cuda,
     mut dxa: MatrixMut<'_, bf16>,
     dy: Matrix<'_>,
@@ -114,7 +114,8 @@ pub fn narrow_gradient(
     let ((n, outputs), (_, rank)) = (dy.shape(), b.shape());
     assert_eq!((dxa.shape(), b.shape().0), ((n, rank), outputs), "lora: shapes of dxa and B");
     let (grid, width) = project_grid(n, rank);
-    let entry = Entry::new("lora/forward", width.of("lora_dxa_narrow_bf16", "lora_dxa_wide_bf16"));
+    let entry =
+        Entry::new("lora/backward", width.of("lora_backward_dxa_narrow_bf16", "lora_backward_dxa_wide_bf16"));
     let stride_dxa = dxa.stride();
     let arguments = [
         dxa.view().into(),

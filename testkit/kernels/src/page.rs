@@ -71,7 +71,8 @@ const FIGURES: [(&str, fn(&Figures) -> f64, usize); 6] = [
 pub fn page(checked: &[Checked], budgets: &Budgets) -> Result<String> {
     let broken = |what: String| Error::input(what).file(Path::new("testkit/kernels/page.toml"));
     let rows: Rows = toml::from_str(ROWS).map_err(|e| broken(e.to_string()))?;
-    let peers: BTreeMap<String, Peer> = toml::from_str(PEERS).map_err(|e| broken(format!("better.toml: {e}")))?;
+    let peers: BTreeMap<String, Peer> =
+        toml::from_str(PEERS).map_err(|e| broken(format!("better.toml: {e}")))?;
     let mut out = String::from(HEAD);
     for row in &rows.row {
         let kernel = checked.iter().find(|kernel| kernel.file == row.file);
@@ -92,7 +93,10 @@ fn section(row: &Row, kernel: &Checked, peer: Option<&Peer>, budgets: &Budgets) 
     let [Some(sm_80), Some(sm_90)] = ours else {
         return Err(Error::input(format!("`{}`: no measured case, or no loop that is counted", row.entry)));
     };
-    let per = peer.map_or_else(|| if kernel_on_tensor_cores(kernel, &row.entry) { "mma" } else { "element" }, |p| &p.per);
+    let per = peer.map_or_else(
+        || if kernel_on_tensor_cores(kernel, &row.entry) { "mma" } else { "element" },
+        |p| &p.per,
+    );
     line(format!("## {}\n", row.entry));
     line(format!("SASS is per {per}; each pair is sm_80 / sm_90.\n"));
     line("| | traffic | sectors | wavefronts | SASS | registers | spilled |".into());
@@ -104,7 +108,9 @@ fn section(row: &Row, kernel: &Checked, peer: Option<&Peer>, budgets: &Budgets) 
         };
         FIGURES.iter().map(cell).collect::<Vec<String>>().join(" | ")
     };
-    let own = |_: &str, architecture: usize, figure: fn(&Figures) -> f64| Some(figure(&[sm_80, sm_90][architecture]));
+    let own = |_: &str, architecture: usize, figure: fn(&Figures) -> f64| {
+        Some(figure(&[sm_80, sm_90][architecture]))
+    };
     line(format!("| ours | {} |", cells(&own)));
     let Some(peer) = peer else {
         line("\nNo library of the set has this kernel.\n".into());
@@ -127,10 +133,16 @@ fn section(row: &Row, kernel: &Checked, peer: Option<&Peer>, budgets: &Budgets) 
             (true, Some(sentence)) => behind.push(format!("- Behind in {name}: {sentence}")),
             (false, None) => {}
             (true, None) => {
-                return Err(Error::input(format!("`{}` is behind in {name}, and page.toml does not say why", row.entry)));
+                return Err(Error::input(format!(
+                    "`{}` is behind in {name}, and page.toml does not say why",
+                    row.entry
+                )));
             }
             (false, Some(_)) => {
-                return Err(Error::input(format!("page.toml says why `{}` is behind in {name}, but it is not", row.entry)));
+                return Err(Error::input(format!(
+                    "page.toml says why `{}` is behind in {name}, but it is not",
+                    row.entry
+                )));
             }
         }
     }

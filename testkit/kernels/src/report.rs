@@ -113,7 +113,8 @@ impl Checked {
     /// What an entry costs on one architecture that is counted.
     pub fn figures(&self, entry: &str, budgets: &Budgets, capability: u32) -> Option<Figures> {
         let measured = self.measured.get(entry)?;
-        let (listing, resources) = (measured.listings.get(&capability)?, measured.resources.get(&capability)?);
+        let (listing, resources) =
+            (measured.listings.get(&capability)?, measured.resources.get(&capability)?);
         let element = budgets.of(&self.file, entry).and_then(|budget| budget.element);
         let device = if capability < 90 { "a100" } else { "h100" };
         let costs = self.costs(entry).filter(|cost| cost.ran.device == device);

@@ -52,7 +52,7 @@ pub(super) fn cases() -> Vec<Case> {
         for sizes in shapes.chain(stacks) {
             cases.push(case(FORWARD, "xa", sizes, xa));
             cases.push(case(FORWARD, "y", sizes, y));
-            cases.push(case(FORWARD, "dxa", sizes, dxa));
+            cases.push(case(BACKWARD, "dxa", sizes, dxa));
             cases.push(case(BACKWARD, "dB", sizes, db));
             cases.push(case(BACKWARD, "dA", sizes, da));
             cases.push(case(BACKWARD, "dx", sizes, dx));
@@ -65,7 +65,7 @@ pub(super) fn cases() -> Vec<Case> {
     }
     for (rank, stack) in [(16, 1), (64, 1)] {
         let sizes = Sizes { rank, stack, ..MEASURED[0] };
-        cases.push(counted(FORWARD, "dxa", sizes, dxa));
+        cases.push(counted(BACKWARD, "dxa", sizes, dxa));
         cases.push(counted(BACKWARD, "dB", sizes, db));
     }
     cases
@@ -269,7 +269,7 @@ fn dxa(bench: &Bench, s: &Stack) -> Result<Outcome> {
     let others = normal(51, n * s.columns());
     let mut dxa = bench.bf16(&others)?;
     let into = MatrixMut::new(&mut dxa, s.columns()).columns(s.last());
-    cuda::narrow_gradient(&bench.cuda, into, Matrix::new(&dy, f), Matrix::new(&b, rank), SCALE, rate)?;
+    cuda::gradient_xa(&bench.cuda, into, Matrix::new(&dy, f), Matrix::new(&b, rank), SCALE, rate)?;
 
     let mut truth = Dense::of(&others, s.columns()).values;
     for (row, part) in truth.chunks_mut(s.columns()).zip(s.dxa().values.chunks(rank)) {

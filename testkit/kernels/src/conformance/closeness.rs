@@ -50,7 +50,9 @@ impl Closeness {
         }
         match (self, float(found), float(expected)) {
             (_, Some(a), Some(b)) if a.is_nan() && b.is_nan() => 0.0,
-            (Self::Within(limit), Some(a), Some(b)) if a.is_finite() && b.is_finite() => (a - b).abs() / limit,
+            (Self::Within(limit), Some(a), Some(b)) if a.is_finite() && b.is_finite() => {
+                (a - b).abs() / limit
+            }
             (Self::Ulps(units), Some(a), Some(b)) if a.is_finite() && b.is_finite() => {
                 let place = |x: f64| {
                     let bits = (x as f32).to_bits().cast_signed();

@@ -59,9 +59,12 @@ pub fn forms() -> Result<Vec<Form>> {
         for name in signature::entries(&text) {
             let parameter = |parameter| match parameter {
                 Parameter::Pointer { to, writable } => Ok((to, writable)),
-                Parameter::Value(_) => Err(Error::input(format!("`{name}` of {file}.cu takes a value; forms take buffers"))),
+                Parameter::Value(_) => {
+                    Err(Error::input(format!("`{name}` of {file}.cu takes a value; forms take buffers")))
+                }
             };
-            let parameters = signature::parameters(&text, &name)?.into_iter().map(parameter).collect::<Result<_>>()?;
+            let parameters =
+                signature::parameters(&text, &name)?.into_iter().map(parameter).collect::<Result<_>>()?;
             // entries are named for the life of the program, and there is one list of forms
             forms.push(Form { file, name: name.leak(), parameters });
         }
@@ -90,9 +93,13 @@ impl Form {
 
     fn on_device(&self, cuda: &Cuda, inputs: &[Vec<u8>]) -> Result<Vec<u8>> {
         let pairs = self.parameters.iter().zip(inputs);
-        let mut buffers = pairs.map(|((ty, _), bytes)| Buffer::new(cuda, *ty, bytes)).collect::<Result<Vec<_>>>()?;
-        let arguments: Vec<Arg<'_>> =
-            buffers.iter_mut().zip(&self.parameters).map(|(buffer, (_, writable))| buffer.arg(*writable)).collect();
+        let mut buffers =
+            pairs.map(|((ty, _), bytes)| Buffer::new(cuda, *ty, bytes)).collect::<Result<Vec<_>>>()?;
+        let arguments: Vec<Arg<'_>> = buffers
+            .iter_mut()
+            .zip(&self.parameters)
+            .map(|(buffer, (_, writable))| buffer.arg(*writable))
+            .collect();
         cuda.launch(Entry::new(self.file, self.name), Grid::line(BLOCKS as usize, THREADS), &arguments)?;
         drop(arguments);
         buffers[0].bytes(cuda)
@@ -153,7 +160,8 @@ macro_rules! each {
 impl Buffer {
     fn new(cuda: &Cuda, ty: Type, bytes: &[u8]) -> Result<Self> {
         fn upload<T: Element>(cuda: &Cuda, bytes: &[u8]) -> Result<Slice<T>> {
-            let values: Vec<T> = bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect();
+            let values: Vec<T> =
+                bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect();
             cuda.upload(&values)
         }
         Ok(match ty {

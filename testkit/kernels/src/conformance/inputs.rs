@@ -5,10 +5,25 @@ use preceptor::device::cuda::signature::Type;
 
 /// Values whose treatment differs between instructions: zeros, ones, subnormal, largest, infinite, NaN.
 const F32: &[u32] = &[
-    0, 0x8000_0000, 0x3f80_0000, 0xbf80_0000, 1, 0x8000_0001, 0x007f_ffff, 0x0080_0000, 0x7f7f_ffff, 0x7f80_0000,
-    0xff80_0000, 0x7fc0_0000, 0x7f80_0001, 0x3f00_0000, 0x4effffff, 0xcf00_0000,
+    0,
+    0x8000_0000,
+    0x3f80_0000,
+    0xbf80_0000,
+    1,
+    0x8000_0001,
+    0x007f_ffff,
+    0x0080_0000,
+    0x7f7f_ffff,
+    0x7f80_0000,
+    0xff80_0000,
+    0x7fc0_0000,
+    0x7f80_0001,
+    0x3f00_0000,
+    0x4effffff,
+    0xcf00_0000,
 ];
-const U32: &[u32] = &[0, 1, u32::MAX, 0x8000_0000, 0x7fff_ffff, 31, 32, 0x7fff_7fff, 0x7c00_fc00, 0x7f80_ff80];
+const U32: &[u32] =
+    &[0, 1, u32::MAX, 0x8000_0000, 0x7fff_ffff, 31, 32, 0x7fff_7fff, 0x7c00_fc00, 0x7f80_ff80];
 
 /// `count` values of a type as little-endian bytes; each eighth is special, and so is its partner in other
 /// inputs now and then, since the places differ by `input`.
@@ -26,7 +41,9 @@ pub(super) fn random(ty: Type, count: usize, entry: &str, input: usize) -> Vec<u
             Type::I64 | Type::U64 if special => {
                 bytes.extend((u64::from(U32[c as usize % U32.len()]) << (d >> 8 & 32)).to_le_bytes());
             }
-            Type::F64 | Type::I64 | Type::U64 => bytes.extend((u64::from(a) << 32 | u64::from(b)).to_le_bytes()),
+            Type::F64 | Type::I64 | Type::U64 => {
+                bytes.extend((u64::from(a) << 32 | u64::from(b)).to_le_bytes())
+            }
             Type::F32 if special => bytes.extend(F32[c as usize % F32.len()].to_le_bytes()),
             // half of the floats have moderate exponents, so that sums and conversions do something
             Type::F32 if d % 2 == 0 => bytes.extend((((a >> 5) as f32 - 67e6) * 1e-5).to_le_bytes()),
