@@ -62,7 +62,17 @@ impl Tools {
 /// The pack on the machine's own GPU and driver, its raw results in `out`. Nothing is fetched: such machines often
 /// reach no network, and have NVIDIA's compiler.
 pub(crate) fn gpu_check(out: &str) -> Result<()> {
-    run(cargo().args(["run", "--quiet", "--release", "--package", "kernels", "--", "gpu-check", "--out", out]))
+    run(cargo().args([
+        "run",
+        "--quiet",
+        "--release",
+        "--package",
+        "kernels",
+        "--",
+        "gpu-check",
+        "--out",
+        out,
+    ]))
 }
 
 /// The stand-in driver, built for the machine that runs it: most of the time is spent in there.

@@ -50,8 +50,8 @@ pub fn all(folder: &Path, kernels: &[String]) -> Result<Vec<Fault>> {
     paths.sort();
     let mut all = Vec::new();
     for path in paths {
-        let list: List = toml::from_str(&files::read_text(&path)?)
-            .map_err(|e| Error::input(e.to_string()).file(&path))?;
+        let list: List =
+            toml::from_str(&files::read_text(&path)?).map_err(|e| Error::input(e.to_string()).file(&path))?;
         all.extend(list.fault.into_iter().filter(|fault| kernels.contains(&fault.kernel)));
     }
     Ok(all)
@@ -96,7 +96,11 @@ impl Fault {
             };
             files::write_atomic(&folder.join(path), text.as_bytes())?;
         }
-        if seen { Ok(()) } else { Err(Error::input(format!("`{}`: there is no header `{broken}`", self.name))) }
+        if seen {
+            Ok(())
+        } else {
+            Err(Error::input(format!("`{}`: there is no header `{broken}`", self.name)))
+        }
     }
 
     fn break_text(&self, path: &str, text: &str) -> Result<String> {

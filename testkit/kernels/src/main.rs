@@ -297,7 +297,10 @@ impl Conformance {
             wrong += usize::from(outcome.wrong > 0);
             let verdict = if outcome.wrong > 0 { "DIFFERS" } else { "agrees" };
             let (values, worst) = (outcome.wrong, outcome.worst);
-            println!("{verdict} {:<12} {:<28} {values} values, {worst:.3} of what is allowed", form.file, form.name);
+            println!(
+                "{verdict} {:<12} {:<28} {values} values, {worst:.3} of what is allowed",
+                form.file, form.name
+            );
         }
         println!("{} forms, {wrong} differ", forms.len());
         Ok(wrong == 0)

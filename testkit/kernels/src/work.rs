@@ -25,7 +25,12 @@ pub struct Work {
 type Launch = Box<dyn FnMut(&Cuda) -> Result<()>>;
 
 impl Work {
-    fn new(name: String, bytes: usize, flops: usize, launch: impl FnMut(&Cuda) -> Result<()> + 'static) -> Self {
+    fn new(
+        name: String,
+        bytes: usize,
+        flops: usize,
+        launch: impl FnMut(&Cuda) -> Result<()> + 'static,
+    ) -> Self {
         Self { name, bytes, flops, launch: Box::new(launch) }
     }
 
@@ -113,7 +118,8 @@ fn swiglu_backward(cuda: &Cuda, Shape { n, f, .. }: Shape) -> Result<Work> {
 fn adamw_update(cuda: &Cuda, Shape { params, .. }: Shape) -> Result<Work> {
     let (mut p, mut p_bf16) = (zeros(cuda, params)?, zeros(cuda, params)?);
     let (mut m, mut v) = (zeros(cuda, params)?, zeros(cuda, params)?);
-    let g = cuda.upload(&normal(2, params.min(4096)).into_iter().cycle().take(params).collect::<Vec<f32>>())?;
+    let g =
+        cuda.upload(&normal(2, params.min(4096)).into_iter().cycle().take(params).collect::<Vec<f32>>())?;
     let mut norm = adamw::cuda::Norm::new(cuda, params)?;
     let constants = Constants {
         learning_rate: 1e-4,
@@ -164,6 +170,13 @@ fn lora_gradient_a(cuda: &Cuda, Shape { n, d, .. }: Shape) -> Result<Work> {
     let mut partial = zeros(cuda, lora::cuda::partial_len(n, d, 3 * R))?;
     let bytes = 2 * (n * d + n * 3 * R) + 4 * 3 * R * d;
     Ok(Work::new(format!("lora/gradient_a {n}x{d}x3*{R}"), bytes, 6 * n * d * R, move |cuda| {
-        lora::cuda::gradient_a(cuda, &mut da, Matrix::new(&x, d), Matrix::new(&dxa, 3 * R), None, &mut partial)
+        lora::cuda::gradient_a(
+            cuda,
+            &mut da,
+            Matrix::new(&x, d),
+            Matrix::new(&dxa, 3 * R),
+            None,
+            &mut partial,
+        )
     }))
 }

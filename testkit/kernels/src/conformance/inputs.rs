@@ -28,7 +28,10 @@ const U32: &[u32] =
 /// `count` values of a type as little-endian bytes; each eighth is special, and so is its partner in other
 /// inputs now and then, since the places differ by `input`.
 pub(super) fn random(ty: Type, count: usize, entry: &str, input: usize) -> Vec<u8> {
-    let philox = Philox::new(entry.bytes().fold(0, |sum: u64, byte| sum.wrapping_mul(31) + u64::from(byte)), Purpose::Order);
+    let philox = Philox::new(
+        entry.bytes().fold(0, |sum: u64, byte| sum.wrapping_mul(31) + u64::from(byte)),
+        Purpose::Order,
+    );
     let mut bytes = Vec::new();
     for index in 0..count {
         let [a, b, c, d] = philox.block([index as u32, input as u32, 0, 0]);
