@@ -57,15 +57,30 @@ impl Peer {
     }
 }
 
-/// Names, what they mean, and how many digits they are worth.
-const FIGURES: [(&str, fn(&Figures) -> f64, usize); 6] = [
-    ("traffic", |f| f.traffic, 2),
-    ("sectors", |f| f.sectors, 2),
-    ("wavefronts", |f| f.wavefronts, 2),
-    ("sass", |f| f.sass, 2),
-    ("registers", |f| f.registers, 0),
-    ("spilled", |f| f.spilled, 0),
+/// A figure: its name in both tables, what it is of ours, and how many digits it is worth.
+struct Column {
+    name: &'static str,
+    of: fn(&Figures) -> f64,
+    digits: usize,
+}
+
+const COLUMNS: [Column; 6] = [
+    Column { name: "traffic", of: |f| f.traffic, digits: 2 },
+    Column { name: "sectors", of: |f| f.sectors, digits: 2 },
+    Column { name: "wavefronts", of: |f| f.wavefronts, digits: 2 },
+    Column { name: "sass", of: |f| f.sass, digits: 2 },
+    Column { name: "registers", of: |f| f.registers, digits: 0 },
+    Column { name: "spilled", of: |f| f.spilled, digits: 0 },
 ];
+
+/// A row's cells, each a pair of architectures.
+fn cells(value: impl Fn(&Column, usize) -> Option<f64>) -> String {
+    let cell = |column: &Column| {
+        let digits = column.digits;
+        [0, 1].map(|a| value(column, a).map_or("-".into(), |x| format!("{x:.digits$}"))).join(" / ")
+    };
+    COLUMNS.iter().map(cell).collect::<Vec<String>>().join(" | ")
+}
 
 /// The page.
 pub fn page(checked: &[Checked], budgets: &Budgets) -> Result<String> {
@@ -101,33 +116,23 @@ fn section(row: &Row, kernel: &Checked, peer: Option<&Peer>, budgets: &Budgets) 
     line(format!("SASS is per {per}; each pair is sm_80 / sm_90.\n"));
     line("| | traffic | sectors | wavefronts | SASS | registers | spilled |".into());
     line("|---|---|---|---|---|---|---|".into());
-    let cells = |of: &dyn Fn(&str, usize, fn(&Figures) -> f64) -> Option<f64>| {
-        let cell = |(name, figure, digits): &(&str, fn(&Figures) -> f64, usize)| {
-            let pair = [0, 1].map(|a| of(name, a, *figure).map_or("-".into(), |x| format!("{x:.digits$}")));
-            pair.join(" / ")
-        };
-        FIGURES.iter().map(cell).collect::<Vec<String>>().join(" | ")
-    };
-    let own = |_: &str, architecture: usize, figure: fn(&Figures) -> f64| {
-        Some(figure(&[sm_80, sm_90][architecture]))
-    };
-    line(format!("| ours | {} |", cells(&own)));
+    let ours = [sm_80, sm_90];
+    line(format!("| ours | {} |", cells(|column, architecture| Some((column.of)(&ours[architecture])))));
     let Some(peer) = peer else {
         line("\nNo library of the set has this kernel.\n".into());
         return Ok(out);
     };
-    let theirs = |name: &str, architecture: usize, _: fn(&Figures) -> f64| peer.figure(name, architecture);
     let by = if peer.counted == peer.assembled {
         peer.counted.clone()
     } else {
         format!("{} (counters), {} (SASS, registers)", peer.counted, peer.assembled)
     };
-    line(format!("| {by} | {} |\n", cells(&theirs)));
+    line(format!("| {by} | {} |\n", cells(|column, architecture| peer.figure(column.name, architecture))));
     line(format!("Of the peer: {}.\n", peer.note));
     let mut behind = Vec::new();
-    for (name, figure, _) in FIGURES {
-        let worse = [sm_80, sm_90].iter().enumerate().any(|(architecture, ours)| {
-            peer.figure(name, architecture).is_some_and(|theirs| figure(ours) > theirs * ROUNDING)
+    for Column { name, of, .. } in COLUMNS {
+        let worse = ours.iter().enumerate().any(|(architecture, ours)| {
+            peer.figure(name, architecture).is_some_and(|theirs| of(ours) > theirs * ROUNDING)
         });
         match (worse, row.behind.get(name)) {
             (true, Some(sentence)) => behind.push(format!("- Behind in {name}: {sentence}")),

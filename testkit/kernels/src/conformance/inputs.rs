@@ -45,7 +45,7 @@ pub(super) fn random(ty: Type, count: usize, entry: &str, input: usize) -> Vec<u
                 bytes.extend((u64::from(U32[c as usize % U32.len()]) << (d >> 8 & 32)).to_le_bytes());
             }
             Type::F64 | Type::I64 | Type::U64 => {
-                bytes.extend((u64::from(a) << 32 | u64::from(b)).to_le_bytes())
+                bytes.extend((u64::from(a) << 32 | u64::from(b)).to_le_bytes());
             }
             Type::F32 if special => bytes.extend(F32[c as usize % F32.len()].to_le_bytes()),
             // half of the floats have moderate exponents, so that sums and conversions do something

@@ -87,12 +87,12 @@ fn expected(map: &TensorMap, values: &[u8], start: &[i32], fill: u16) -> Vec<u8>
     let mut shared = vec![0; 2 * count as usize];
     for element in 0..count {
         let (mut rest, mut index, mut pitch, mut inside) = (element, 0, 1, true);
-        for dimension in 0..map.shape.len() {
-            let at = i64::from(start[dimension]) + i64::from(rest % map.tile[dimension]);
-            rest /= map.tile[dimension];
-            inside &= at >= 0 && at < map.shape[dimension] as i64;
+        for ((&start, &tile), &size) in start.iter().zip(&map.tile).zip(&map.shape) {
+            let at = i64::from(start) + i64::from(rest % tile);
+            rest /= tile;
+            inside &= at >= 0 && at < size as i64;
             index += at * pitch;
-            pitch *= map.shape[dimension] as i64;
+            pitch *= size as i64;
         }
         let value = if inside {
             [values[2 * index as usize], values[2 * index as usize + 1]]

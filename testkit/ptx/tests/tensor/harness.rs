@@ -1,5 +1,7 @@
 //! Runs a few PTX instructions in a kernel with the usual registers.
 
+#![allow(clippy::unwrap_used, reason = "the harness of tests fails as tests do")]
+
 use ptx::memory::tensor_map::TensorMap;
 use ptx::{Check, Finding, Launch, Memory, Module, Options, launch};
 

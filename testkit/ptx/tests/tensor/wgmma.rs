@@ -76,7 +76,7 @@ impl Operand {
             Swizzle::Bytes32 => 3,
         };
         let (leading, stride) = self.offsets(mn);
-        mode << 62 | (stride as u64 / 16) << 32 | (leading as u64 / 16) << 16 | at as u64 / 16
+        (mode << 62) | ((stride as u64 / 16) << 32) | ((leading as u64 / 16) << 16) | (at as u64 / 16)
     }
 
     fn transposed(self) -> u32 {
