@@ -13,7 +13,7 @@
 //           (sm_80); FlashAttention-2's pass of 5 takes 246 and 161, atomics apart
 // Numerics  products and sums in f32; p and ds are rounded to bf16 before they meet do, q and k; one rounding of each
 //           output. dk and dv are summed over the heads that share them before they are rounded
-// Needs     as in forward.cu; dk and dv of a key tile that no row sees are not written
+// Needs     as in forward.cu; kv: a task for each key tile, also where no row sees it
 // Grid      delta: (H, P / 128) blocks of 128 threads, a warp for 32 rows of a head
 //           q: (H, tasks), a task for 128 rows (64), visits of 64 keys (16); kv: (K, tasks), a task for 128 keys (64),
 //           visits of 32 rows (16), once for each head of the group. In brackets: E = 256. Blocks of 128 threads for
@@ -61,8 +61,10 @@ __device__ inline void row_terms(float* lse2, float* minus_delta, const bf16* d_
     }
     const int row = first + lane % LANES * ROWS + lane / LANES;
     lse2[(size_t)head * P + row] = row < N ? lse[(size_t)head * N + row] * LOG2E : 0.0f;
-    float* pair = minus_delta + ((size_t)head * P + row / 2 * 2) * 2;
-    pair[row % 2] = pair[row % 2 + 2] = -delta;
+    // Both rows of a pair write both: one the first half of the 16 bytes, one the second.
+    const float other = __shfl_xor_sync(0xffffffffu, delta, ROWS > 1 ? LANES : 1);
+    reinterpret_cast<float2*>(minus_delta)[(size_t)head * P + row] =
+        row % 2 == 0 ? make_float2(-delta, -other) : make_float2(-other, -delta);
 }
 
 // ---- dq: a block owns query rows and visits tiles of keys ----
@@ -91,7 +93,7 @@ struct RowPass {
 template <int E>
 __device__ inline void backward_q(bf16* dq, const bf16* d_o, const bf16* q, const bf16* k, const bf16* v,
                                   const float* lse2_HP, const float* minus_delta_HP, const int2* limits,
-                                  const int* ends, const int4* tasks, const unsigned* visits, float scale, int N,
+                                  const int* ends, const int4* tasks, const int* visits, float scale, int N,
                                   int P, int T, int H, int K)
 {
     using R = RowPass<E>;
@@ -224,7 +226,7 @@ struct KeyPass {
 template <int E>
 __device__ inline void backward_kv(bf16* dk, bf16* dv, const bf16* d_o, const bf16* q, const bf16* k, const bf16* v,
                                    const float* lse2_HP, const float* minus_delta_HP, const int2* limits,
-                                   const int* ends, const int4* tasks, const unsigned* visits, float scale, int N,
+                                   const int* ends, const int4* tasks, const int* visits, float scale, int N,
                                    int P, int T, int H, int K)
 {
     using R = KeyPass<E>;
@@ -359,7 +361,7 @@ __device__ inline void backward_kv(bf16* dk, bf16* dv, const bf16* d_o, const bf
         bf16* __restrict__ dq_NHE, const bf16* __restrict__ do_NHE, const bf16* __restrict__ q_NHE,                  \
         const bf16* __restrict__ k_TKE, const bf16* __restrict__ v_TKE, const float* __restrict__ lse2_HP,           \
         const float* __restrict__ minus_delta_HP2, const int2* __restrict__ limits_P,                                \
-        const int* __restrict__ ends_T, const int4* __restrict__ tasks, const unsigned* __restrict__ visits,         \
+        const int* __restrict__ ends_T, const int4* __restrict__ tasks, const int* __restrict__ visits,              \
         float scale, int N, int P, int T, int H, int K)                                                              \
     {                                                                                                                \
         backward_q<E>(dq_NHE, do_NHE, q_NHE, k_TKE, v_TKE, lse2_HP, minus_delta_HP2, limits_P, ends_T, tasks,        \
@@ -371,7 +373,7 @@ __device__ inline void backward_kv(bf16* dk, bf16* dv, const bf16* d_o, const bf
         const bf16* __restrict__ q_NHE, const bf16* __restrict__ k_TKE, const bf16* __restrict__ v_TKE,              \
         const float* __restrict__ lse2_HP, const float* __restrict__ minus_delta_HP2,                                \
         const int2* __restrict__ limits_P, const int* __restrict__ ends_T, const int4* __restrict__ tasks,           \
-        const unsigned* __restrict__ visits, float scale, int N, int P, int T, int H, int K)                         \
+        const int* __restrict__ visits, float scale, int N, int P, int T, int H, int K)                              \
     {                                                                                                                \
         backward_kv<E>(dk_TKE, dv_TKE, do_NHE, q_NHE, k_TKE, v_TKE, lse2_HP, minus_delta_HP2, limits_P, ends_T,      \
                        tasks, visits, scale, N, P, T, H, K);                                                         \

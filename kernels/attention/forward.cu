@@ -108,7 +108,7 @@ __device__ inline bool exponentiate(Scores<PIECES, STEP>& s, RowValues<PIECES>& 
 
 template <int E>
 __device__ inline void forward(bf16* o, float* lse, const bf16* q, const bf16* k, const bf16* v, const int2* limits,
-                               const int* ends, const int4* tasks, const unsigned* visits, float scale, int N, int T,
+                               const int* ends, const int4* tasks, const int* visits, float scale, int N, int T,
                                int H, int K)
 {
     using F = Forward<E>;
@@ -217,11 +217,11 @@ __device__ inline void forward(bf16* o, float* lse, const bf16* q, const bf16* k
 #define ENTRY(E)                                                                                                     \
     extern "C" __global__ void __launch_bounds__(Forward<E>::THREADS, 2) attention_forward_bf16_e##E(                \
         bf16* __restrict__ o_NHE, float* __restrict__ lse_HN, const bf16* __restrict__ q_NHE,                        \
-        const bf16* __restrict__ k_TKE, const bf16* __restrict__ v_TKE, const int2* __restrict__ limits_N,           \
-        const int* __restrict__ ends_T, const int4* __restrict__ tasks, const unsigned* __restrict__ visits,         \
+        const bf16* __restrict__ k_TKE, const bf16* __restrict__ v_TKE, const int2* __restrict__ limits_P,           \
+        const int* __restrict__ ends_T, const int4* __restrict__ tasks, const int* __restrict__ visits,              \
         float scale, int N, int T, int H, int K)                                                                     \
     {                                                                                                                \
-        forward<E>(o_NHE, lse_HN, q_NHE, k_TKE, v_TKE, limits_N, ends_T, tasks, visits, scale, N, T, H, K);          \
+        forward<E>(o_NHE, lse_HN, q_NHE, k_TKE, v_TKE, limits_P, ends_T, tasks, visits, scale, N, T, H, K);          \
     }
 ENTRY(32)
 ENTRY(64)
