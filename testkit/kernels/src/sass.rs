@@ -74,7 +74,8 @@ impl Listing {
                 let opcode = text.split([' ', ';']).next().unwrap_or_default().to_owned();
                 let label = text.split("`(").nth(1).and_then(|rest| rest.split(')').next());
                 // A call of a label of the entry's own never returns: it is a jump of another name.
-                let jumps = |label: &&str| is(&opcode, "BRA") || (is(&opcode, "CALL") && label.starts_with(".L"));
+                let jumps =
+                    |label: &&str| is(&opcode, "BRA") || (is(&opcode, "CALL") && label.starts_with(".L"));
                 branches.extend(label.filter(jumps).map(|label| (code_of.len(), label)));
                 code_of.push(Instruction { opcode, predicated, target: None });
             }

@@ -27,12 +27,32 @@ const LONG: Segments = &[(None, 230)];
 /// Whole tiles, most of them seen whole: for the counters.
 const COUNTED: Segments = &[(None, 512)];
 /// A shared prompt with answers, one of them a single token; a tree of prompts; a sequence of its own.
-const SHARED: Segments =
-    &[(None, 97), (Some(0), 40), (Some(0), 1), (Some(0), 30), (Some(3), 17), (Some(3), 9), (None, 33), (Some(6), 5)];
+const SHARED: Segments = &[
+    (None, 97),
+    (Some(0), 40),
+    (Some(0), 1),
+    (Some(0), 30),
+    (Some(3), 17),
+    (Some(3), 9),
+    (None, 33),
+    (Some(6), 5),
+];
 /// Segments shorter than a fragment, so that a tile meets many.
 const SHORT: Segments = &[
-    (None, 5), (Some(0), 3), (Some(1), 2), (Some(1), 4), (Some(0), 7), (None, 1), (None, 6), (Some(6), 6), (Some(7), 1),
-    (Some(6), 2), (None, 11), (Some(10), 1), (Some(10), 1), (None, 8),
+    (None, 5),
+    (Some(0), 3),
+    (Some(1), 2),
+    (Some(1), 4),
+    (Some(0), 7),
+    (None, 1),
+    (None, 6),
+    (Some(6), 6),
+    (Some(7), 1),
+    (Some(6), 2),
+    (None, 11),
+    (Some(10), 1),
+    (Some(10), 1),
+    (None, 8),
 ];
 
 /// What keys look like.
@@ -94,7 +114,9 @@ impl Problem {
         let every = if self.every > 1 { format!(", every {}th asks", self.every) } else { String::new() };
         let (segments, keys) = (self.segments.len(), if self.keys == Keys::Rising { ", rising" } else { "" });
         let spread = if self.spread > 1.0 { format!(", q of size {}", self.spread) } else { String::new() };
-        format!("{query}:{key_value} heads of {width}, {tokens} tokens in {segments} segments{window}{every}{keys}{spread}")
+        format!(
+            "{query}:{key_value} heads of {width}, {tokens} tokens in {segments} segments{window}{every}{keys}{spread}"
+        )
     }
 
     fn forest(&self) -> Forest {
@@ -111,7 +133,10 @@ impl Problem {
 
     fn queries(&self, forest: &Forest) -> Vec<u32> {
         let last = forest.len() - 1;
-        (0..=last).filter(|token| token % self.every == 0 || *token == last).map(|token| token as u32).collect()
+        (0..=last)
+            .filter(|token| token % self.every == 0 || *token == last)
+            .map(|token| token as u32)
+            .collect()
     }
 }
 
@@ -132,7 +157,8 @@ impl Setting {
         let heads = problem.heads;
         let forest = problem.forest();
         let queries = problem.queries(&forest);
-        let (asked, tokens) = (queries.len() * heads.query * heads.width, forest.len() * heads.key_value * heads.width);
+        let (asked, tokens) =
+            (queries.len() * heads.query * heads.width, forest.len() * heads.key_value * heads.width);
         let (mut q, mut k) = (scaled(0, asked, problem.spread), normal(1, tokens));
         if problem.keys == Keys::Rising {
             q.iter_mut().for_each(|q| *q = q.abs());
@@ -142,7 +168,9 @@ impl Setting {
             }
         }
         let sees = |&query: &u32| -> Vec<f32> {
-            (0..forest.len()).map(|key| f32::from(u8::from(sees(&forest, &heads, query as usize, key)))).collect()
+            (0..forest.len())
+                .map(|key| f32::from(u8::from(sees(&forest, &heads, query as usize, key))))
+                .collect()
         };
         let seen = Dense::of(&queries.iter().flat_map(sees).collect::<Vec<_>>(), forest.len());
         let layout = Layout::new(&forest, queries);
@@ -200,7 +228,8 @@ fn softmax(setting: &Setting, head: usize, round: impl Fn(f64) -> f64) -> (Dense
     let top = of_each_row(&scores, |row| row.iter().copied().fold(f64::NEG_INFINITY, f64::max));
     let weights = with_rows(&scores, &top, |score, top| (score - top).exp());
     let sums = of_each_row(&weights, |row| row.iter().sum());
-    let o = with_rows(&weights, &sums, |weight, sum| round(weight / sum)).times(&setting.of_keys(&setting.v, head));
+    let o = with_rows(&weights, &sums, |weight, sum| round(weight / sum))
+        .times(&setting.of_keys(&setting.v, head));
     (o, top.iter().zip(&sums).map(|(top, sum): (&f64, &f64)| top + sum.ln()).collect())
 }
 
