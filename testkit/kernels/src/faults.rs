@@ -80,27 +80,25 @@ impl Fault {
         Ok(catchers(&checked, exceeded))
     }
 
-    /// Writes the kernel and its headers, broken, into a folder.
+    /// Writes all kernels and headers, this one broken, into a folder: cases launch the kernels of other files, too.
     fn seed(&self, sources: &Sources, folder: &Path) -> Result<()> {
-        let source = sources.read(&self.kernel)?;
-        let headers = source.headers.iter().map(|(path, text)| ((*path).to_owned(), text));
-        let kernel = (source.path.clone(), &source.text);
-        let broken = self.header.clone().unwrap_or_else(|| source.path.clone());
-        let mut seen = false;
-        for (path, text) in headers.chain([kernel]) {
-            let text = if path == broken {
-                seen = true;
-                self.break_text(&path, text)?
-            } else {
-                text.to_string()
-            };
-            files::write_atomic(&folder.join(path), text.as_bytes())?;
+        let broken = self.header.clone().unwrap_or_else(|| format!("{}.cu", self.kernel));
+        let mut texts = BTreeMap::new();
+        for name in Sources::names() {
+            let source = sources.read(name)?;
+            texts.extend(source.headers.into_iter().map(|(path, text)| (path.to_owned(), text)));
+            texts.insert(source.path, source.text);
         }
-        if seen {
-            Ok(())
-        } else {
-            Err(Error::input(format!("`{}`: there is no header `{broken}`", self.name)))
+        let Some(text) = texts.get_mut(&broken) else {
+            return Err(Error::input(format!("`{}`: there is no file `{broken}`", self.name)));
+        };
+        *text = self.break_text(&broken, text)?.into();
+        for (path, text) in &texts {
+            let path = folder.join(path);
+            files::create_folder(path.parent().expect("it is in the folder"))?;
+            files::write_atomic(&path, text.as_bytes())?;
         }
+        Ok(())
     }
 
     fn break_text(&self, path: &str, text: &str) -> Result<String> {
