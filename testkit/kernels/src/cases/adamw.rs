@@ -13,6 +13,9 @@ use crate::inputs::{normal_f32, widen};
 /// One element; tails of a vector; one below, at and above a partial sum; a prime that fills many blocks.
 const PARAMS: &[usize] = &[1, 3, 4, 5, 1023, 8191, 8192, 8193, 100_003];
 
+/// One partial sum more than a block has threads.
+const MANY_PARAMS: usize = 256 * 8192 + 5;
+
 /// Off, at work, and above every norm that occurs.
 const MAX_NORMS: &[f64] = &[0.0, 0.5, 1e6];
 
@@ -34,6 +37,8 @@ pub(super) fn cases() -> Vec<Case> {
             cases.push(Case::new("adamw", name, move |bench| update(bench, params, max_norm)));
         }
     }
+    let name = format!("update, {MANY_PARAMS} parameters");
+    cases.push(Case::new("adamw", name, |bench| update(bench, MANY_PARAMS, 0.5)));
     // The last one is finite, and its square is not.
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3e38] {
         let name = format!("update, a gradient of {bad:e}");

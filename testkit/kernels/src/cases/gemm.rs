@@ -49,7 +49,8 @@ pub(super) fn cases() -> Vec<Case> {
             Product::backward(bench, sizes)?.measure(bench)
         }));
     }
-    cases.push(Case::new("gemm", "inside wider matrices", inside));
+    cases.push(Case::new("gemm", "forward inside wider matrices", |bench| inside(bench, true)));
+    cases.push(Case::new("gemm", "backward inside wider matrices", |bench| inside(bench, false)));
     cases
 }
 
@@ -200,21 +201,33 @@ pub(super) fn kept(words: &[u32], tokens: usize, features: usize) -> Dense {
     Dense { rows: tokens, cols: features, values: values.collect() }
 }
 
-/// Columns of wider matrices: what lies beside them stays.
-fn inside(bench: &Bench) -> Result<Outcome> {
-    let (n, inputs, outputs, wider) = (40, 48, 72, 160);
-    let (from, to) = (16..16 + inputs, 32..32 + outputs);
-    let (x, w, old) = (normal(0, n * wider), normal(1, outputs * wider), normal(2, n * wider));
-    let (x_, w_, mut y) = (bench.bf16(&x)?, bench.bf16(&w)?, bench.bf16(&old)?);
-    let part = |values| Matrix::new(values, wider).columns(from.clone());
-    let into = MatrixMut::<bf16>::new(&mut y, wider).columns(to.clone());
-    cuda::forward(&bench.cuda, into, part(&x_), part(&w_), None, None, Write::Set)?;
-
-    let part = |values: &[f32]| Dense::of(values, wider).columns(from.start, inputs);
-    let product = part(&x).times(&part(&w).t());
-    let mut truth = Dense::of(&old, wider).values;
-    for (row, sums) in truth.chunks_mut(wider).zip(product.values.chunks(outputs)) {
-        row[to.clone()].copy_from_slice(sums);
+/// Columns of wider matrices, with an adapter that drops nothing: what lies beside them stays.
+fn inside(bench: &Bench, forward: bool) -> Result<Outcome> {
+    let (n, inputs, outputs, rank, wider) = (40, 48, 72, 16, 160);
+    let (wide, to) = if forward { (inputs, outputs) } else { (outputs, inputs) };
+    let (rows, cols) = if forward { (outputs, rank) } else { (rank, inputs) };
+    let (a, w, old) = (normal(0, n * wider), normal(1, outputs * wider), normal(2, n * wider));
+    let (u, v) = (normal(3, n * wider), normal(4, rows * wider));
+    let (a_, w_, mut c) = (bench.bf16(&a)?, bench.bf16(&w)?, bench.bf16(&old)?);
+    let (u_, v_) = (bench.bf16(&u)?, bench.bf16(&v)?);
+    let part = |values, first, cols| Matrix::new(values, wider).columns(first..first + cols);
+    let adapter = Some(Adapter { narrow: part(&u_, 8, rank), factor: part(&v_, 24, cols), keep: None });
+    let (a_, w_) = (part(&a_, 16, wide), part(&w_, 16, inputs));
+    let into = MatrixMut::<bf16>::new(&mut c, wider).columns(32..32 + to);
+    if forward {
+        cuda::forward(&bench.cuda, into, a_, w_, None, adapter, Write::Set)?;
+    } else {
+        cuda::backward(&bench.cuda, into, a_, w_, adapter, Write::Set)?;
     }
-    Ok(Outcome::of([Comparison::stored_in_bf16("y", &bench.download_bf16(&y)?, &truth)]))
+
+    let part = |values: &[f32], first, cols| Dense::of(values, wider).columns(first, cols);
+    let (w, v) = (part(&w, 16, inputs), part(&v, 24, cols));
+    let (w, v) = if forward { (w.t(), v.t()) } else { (w, v) };
+    let adapted = part(&u, 8, rank).times(&v);
+    let sums = part(&a, 16, wide).times(&w).zip(&adapted, |sum, part| sum + part);
+    let mut truth = Dense::of(&old, wider).values;
+    for (row, sums) in truth.chunks_mut(wider).zip(sums.values.chunks(to)) {
+        row[32..32 + to].copy_from_slice(sums);
+    }
+    Ok(Outcome::of([Comparison::stored_in_bf16("c", &bench.download_bf16(&c)?, &truth)]))
 }

@@ -38,8 +38,8 @@ const STACKS: &[(usize, usize)] = &[(8, 1), (8, 2), (8, 3), (16, 1), (32, 2), (6
 
 /// Whole tiles, for the counters.
 const MEASURED: [Sizes; 2] = [
-    Sizes { n: 256, d: 576, f: 576, rank: 16, stack: 1, rate: 0.0 },
-    Sizes { n: 256, d: 576, f: 576, rank: 16, stack: 3, rate: 0.0 },
+    Sizes { n: 256, d: 576, f: 576, rank: 16, stack: 1, rate: 0.0, beside: 0 },
+    Sizes { n: 256, d: 576, f: 576, rank: 16, stack: 3, rate: 0.0, beside: 0 },
 ];
 
 pub(super) fn cases() -> Vec<Case> {
@@ -47,9 +47,10 @@ pub(super) fn cases() -> Vec<Case> {
     const BACKWARD: &str = "lora/backward";
     let mut cases = Vec::new();
     for rate in [0.0, 0.1] {
-        let shapes = SHAPES.iter().map(|&(n, d, f)| Sizes { n, d, f, rank: 16, stack: 3, rate });
-        let stacks = STACKS.iter().map(|&(rank, stack)| Sizes { n: 37, d: 200, f: 72, rank, stack, rate });
-        for sizes in shapes.chain(stacks) {
+        let shapes = SHAPES.iter().map(|&(n, d, f)| Sizes { n, d, f, rank: 16, stack: 3, rate, beside: 0 });
+        let of = |(rank, stack), beside| Sizes { n: 37, d: 200, f: 72, rank, stack, rate, beside };
+        let stacks = STACKS.iter().map(|&stack| of(stack, 0));
+        for sizes in shapes.chain(stacks).chain([of((8, 3), 24), of((64, 2), 24)]) {
             cases.push(case(FORWARD, "xa", sizes, xa));
             cases.push(case(FORWARD, "y", sizes, y));
             cases.push(case(BACKWARD, "dxa", sizes, dxa));
@@ -94,12 +95,15 @@ struct Sizes {
     rank: usize,
     stack: usize,
     rate: f32,
+    /// Columns beside those of each matrix that is read, where it is part of a wider one.
+    beside: usize,
 }
 
 impl Sizes {
     fn name(&self, what: &str) -> String {
-        let Self { n, d, f, rank, stack, rate } = self;
-        format!("{what}, {n} x {d} to {f}, {stack} of rank {rank}, dropout {rate}")
+        let Self { n, d, f, rank, stack, rate, beside } = self;
+        let wider = if *beside > 0 { ", inside wider matrices" } else { "" };
+        format!("{what}, {n} x {d} to {f}, {stack} of rank {rank}, dropout {rate}{wider}")
     }
 }
 
@@ -149,6 +153,17 @@ impl Stack {
     /// Columns of the last adapter in xa and dxa, and its rows in A.
     fn last(&self) -> std::ops::Range<usize> {
         self.columns() - self.sizes.rank..self.columns()
+    }
+
+    /// A matrix on the GPU, with what lies beside it.
+    fn upload(&self, bench: &Bench, values: &[f32], cols: usize) -> Result<Slice<bf16>> {
+        let beside = vec![1e3; self.sizes.beside];
+        bench.bf16(&values.chunks(cols).flat_map(|row| [row, &beside[..]].concat()).collect::<Vec<_>>())
+    }
+
+    /// The matrix alone.
+    fn part<'a>(&self, values: &'a Slice<bf16>, cols: usize) -> Matrix<'a> {
+        Matrix::new(values, cols + self.sizes.beside).columns(0..cols)
     }
 
     /// 1 / (1 - p)
@@ -212,7 +227,7 @@ fn mask(cpu: &Device, sizes: Sizes, philox: &Philox, module: u32, rows: &[(u32, 
 /// Launches the forward kernel: xa and the keep bits.
 fn launch_forward(bench: &Bench, s: &Stack) -> Result<(Slice<bf16>, Slice<u32>)> {
     let Sizes { n, d, stack, rate, .. } = s.sizes;
-    let (x, a) = (bench.bf16(&s.x)?, bench.bf16(&s.a)?);
+    let (x, a) = (s.upload(bench, &s.x, d)?, s.upload(bench, &s.a, d)?);
     let mut xa = bench.buffer(n * s.columns())?;
     let mut keep = bench.buffer(stack * cuda::keep_words(n, d))?;
     let places: Vec<u32> = s.rows.iter().flat_map(|&(example, token)| [example, token]).collect();
@@ -221,7 +236,7 @@ fn launch_forward(bench: &Bench, s: &Stack) -> Result<(Slice<bf16>, Slice<u32>)>
         Dropout { philox: &s.philox, rate, update: UPDATE, modules: &MODULES[..stack], rows: &rows };
     let dropping = s.drops().then_some((&dropout, &mut keep));
     let into = MatrixMut::new(&mut xa, s.columns());
-    cuda::forward(&bench.cuda, into, Matrix::new(&x, d), Matrix::new(&a, d), SCALE, dropping)?;
+    cuda::forward(&bench.cuda, into, s.part(&x, d), s.part(&a, d), SCALE, dropping)?;
     Ok((xa, keep))
 }
 
@@ -265,11 +280,11 @@ fn y(bench: &Bench, s: &Stack) -> Result<Outcome> {
 /// Into the last adapter's columns of a stacked dxa.
 fn dxa(bench: &Bench, s: &Stack) -> Result<Outcome> {
     let Sizes { n, f, rank, rate, .. } = s.sizes;
-    let (dy, b) = (bench.bf16(&s.dy)?, bench.bf16(&s.b)?);
+    let (dy, b) = (s.upload(bench, &s.dy, f)?, s.upload(bench, &s.b, rank)?);
     let others = normal(51, n * s.columns());
     let mut dxa = bench.bf16(&others)?;
     let into = MatrixMut::new(&mut dxa, s.columns()).columns(s.last());
-    cuda::gradient_xa(&bench.cuda, into, Matrix::new(&dy, f), Matrix::new(&b, rank), SCALE, rate)?;
+    cuda::gradient_xa(&bench.cuda, into, s.part(&dy, f), s.part(&b, rank), SCALE, rate)?;
 
     let mut truth = Dense::of(&others, s.columns()).values;
     for (row, part) in truth.chunks_mut(s.columns()).zip(s.dxa().values.chunks(rank)) {
@@ -283,9 +298,10 @@ fn dxa(bench: &Bench, s: &Stack) -> Result<Outcome> {
 fn db(bench: &Bench, s: &Stack) -> Result<Outcome> {
     let Sizes { n, f, rank, .. } = s.sizes;
     let (xa, old) = (normal(52, n * rank), normal(53, f * rank));
-    let (dy_, xa_, mut db) = (bench.bf16(&s.dy)?, bench.bf16(&xa)?, bench.upload(&old)?);
+    let (dy_, xa_) = (s.upload(bench, &s.dy, f)?, s.upload(bench, &xa, rank)?);
+    let mut db = bench.upload(&old)?;
     let mut partial = bench.buffer(cuda::partial_len(n, f, rank))?;
-    cuda::gradient_b(&bench.cuda, &mut db, Matrix::new(&dy_, f), Matrix::new(&xa_, rank), &mut partial)?;
+    cuda::gradient_b(&bench.cuda, &mut db, s.part(&dy_, f), s.part(&xa_, rank), &mut partial)?;
 
     let (dy, xa) = (Dense::of(&s.dy, f).t(), Dense::of(&xa, rank));
     let truth = Dense::of(&old, rank).zip(&dy.times(&xa), |db, part| db + part);
@@ -303,11 +319,12 @@ fn db(bench: &Bench, s: &Stack) -> Result<Outcome> {
 fn da(bench: &Bench, s: &Stack) -> Result<Outcome> {
     let Sizes { n, d, rank, stack, .. } = s.sizes;
     let (dxa, old) = (normal(54, n * s.columns()), normal(55, s.columns() * d));
-    let (x_, dxa_, mut da) = (bench.bf16(&s.x)?, bench.bf16(&dxa)?, bench.upload(&old)?);
+    let (x_, dxa_) = (s.upload(bench, &s.x, d)?, s.upload(bench, &dxa, s.columns())?);
+    let mut da = bench.upload(&old)?;
     let keep = bench.upload(&s.panels())?;
     let mut partial = bench.buffer(cuda::partial_len(n, d, s.columns()))?;
     let dropout = s.drops().then(|| Kept { keep: keep.view(), rank });
-    let (x, narrow) = (Matrix::new(&x_, d), Matrix::new(&dxa_, s.columns()));
+    let (x, narrow) = (s.part(&x_, d), s.part(&dxa_, s.columns()));
     cuda::gradient_a(&bench.cuda, &mut da, x, narrow, dropout, &mut partial)?;
 
     let dxa = Dense::of(&dxa, s.columns());

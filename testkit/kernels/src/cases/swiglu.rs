@@ -1,5 +1,6 @@
 //! Both gates, with tails that fill no block. The truth is f64 on the same bf16 inputs.
 
+use half::bf16;
 use preceptor::base::Result;
 use preceptor::ops::gated::{Activation, cuda};
 
@@ -19,35 +20,64 @@ pub(super) fn cases() -> Vec<Case> {
     for activation in [Activation::Silu, Activation::GeluTanh] {
         for &count in COUNTS {
             for &scale in SCALES {
-                let name = |pass| format!("{pass}, {activation:?}, {count} elements of size {scale}");
-                cases.push(Case::new("swiglu", name("forward"), move |bench| {
-                    forward(bench, activation, count, scale)
-                }));
-                cases.push(Case::new("swiglu", name("backward"), move |bench| {
-                    backward(bench, activation, count, scale)
-                }));
+                let size = format!("{count} elements of size {scale}");
+                cases.extend(both_ways(activation, &size, move || Inputs::of_size(count, scale)));
             }
         }
+        cases.extend(both_ways(activation, "gates far below zero", move || Inputs::closed(activation)));
     }
     cases
 }
 
-fn forward(bench: &Bench, activation: Activation, count: usize, scale: f32) -> Result<Outcome> {
-    let (gate, up) = (scaled(0, count, scale), scaled(1, count, scale));
+fn both_ways(activation: Activation, what: &str, inputs: impl Fn() -> Inputs + Copy + 'static) -> [Case; 2] {
+    [
+        Case::new("swiglu", format!("forward, {activation:?}, {what}"), move |bench| {
+            forward(bench, activation, &inputs())
+        }),
+        Case::new("swiglu", format!("backward, {activation:?}, {what}"), move |bench| {
+            backward(bench, activation, &inputs())
+        }),
+    ]
+}
+
+struct Inputs {
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    dh: Vec<f32>,
+}
+
+impl Inputs {
+    fn of_size(count: usize, scale: f32) -> Self {
+        Self { gate: scaled(0, count, scale), up: scaled(1, count, scale), dh: scaled(2, count, 1.0) }
+    }
+
+    /// Gates where s is about 1e-7: a form that takes 1 - s or tanh on the way has no digit of it right. The
+    /// other inputs are so large that it shows.
+    fn closed(activation: Activation) -> Self {
+        let (count, centre) = (1024, if activation == Activation::Silu { -16.0 } else { -5.0 });
+        let gate = scaled(0, count, 0.1).into_iter().map(|g| bf16::from_f32(centre + g).to_f32());
+        Self { gate: gate.collect(), up: scaled(1, count, 1e4), dh: scaled(2, count, 1e4) }
+    }
+}
+
+fn forward(bench: &Bench, activation: Activation, inputs: &Inputs) -> Result<Outcome> {
+    let Inputs { gate, up, .. } = inputs;
+    let count = gate.len();
     let mut h = bench.buffer(count)?;
-    cuda::forward(&bench.cuda, activation, &mut h, &bench.bf16(&gate)?, &bench.bf16(&up)?)?;
+    cuda::forward(&bench.cuda, activation, &mut h, &bench.bf16(gate)?, &bench.bf16(up)?)?;
     let truth: Vec<f64> =
-        gate.iter().zip(&up).map(|(&g, &u)| at(activation, g.into()).0 * f64::from(u)).collect();
+        gate.iter().zip(up).map(|(&g, &u)| at(activation, g.into()).0 * f64::from(u)).collect();
     let outcome = Outcome::of([Comparison::stored_in_bf16("h", &bench.download_bf16(&h)?, &truth)]);
     Ok(outcome.costing(count, 6 * count))
 }
 
-fn backward(bench: &Bench, activation: Activation, count: usize, scale: f32) -> Result<Outcome> {
-    let (gate, up, dh) = (scaled(0, count, scale), scaled(1, count, scale), scaled(2, count, 1.0));
-    let (mut dgate, mut dup) = (bench.bf16(&gate)?, bench.bf16(&up)?);
-    cuda::backward(&bench.cuda, activation, &bench.bf16(&dh)?, &mut dgate, &mut dup)?;
+fn backward(bench: &Bench, activation: Activation, inputs: &Inputs) -> Result<Outcome> {
+    let Inputs { gate, up, dh } = inputs;
+    let count = gate.len();
+    let (mut dgate, mut dup) = (bench.bf16(gate)?, bench.bf16(up)?);
+    cuda::backward(&bench.cuda, activation, &bench.bf16(dh)?, &mut dgate, &mut dup)?;
     let (mut of_gate, mut of_up) = (Vec::new(), Vec::new());
-    for ((&g, &u), &d) in gate.iter().zip(&up).zip(&dh) {
+    for ((&g, &u), &d) in gate.iter().zip(up).zip(dh) {
         let (value, slope) = at(activation, g.into());
         of_gate.push(f64::from(d) * f64::from(u) * slope);
         of_up.push(f64::from(d) * value);
