@@ -12,6 +12,8 @@ const TILE: usize = 64;
 #[derive(Debug)]
 pub struct Layout {
     pub(super) positions: Vec<u32>,
+    /// For each token, the end of the run that it and the tokens that see it form.
+    pub(super) ends: Vec<u32>,
     pub(super) query_tokens: Vec<u32>,
     pub(super) query_tiles: Vec<QueryTile>,
     pub(super) key_tiles: Vec<KeyTile>,
@@ -37,6 +39,7 @@ impl Layout {
         assert!(query_tokens.is_sorted_by(|a, b| a < b), "query tokens ascend");
         let rows_from = |token: u32| query_tokens.partition_point(|&t| t < token);
         let subtree_end = forest.subtree_end();
+        let mut ends = Vec::with_capacity(forest.len());
         let (mut query_tiles, mut key_tiles) = (Vec::new(), Vec::new());
         for (index, segment) in forest.segments.iter().enumerate() {
             let range = segment.range();
@@ -52,6 +55,7 @@ impl Layout {
                 keys.push(range.start..last + 1);
                 query_tiles.push(QueryTile { rows, keys });
             }
+            ends.extend(std::iter::repeat_n(subtree_end[index], range.len()));
             for tokens in tiles(range) {
                 let rows = rows_from(tokens.start as u32)..rows_from(subtree_end[index]);
                 if !rows.is_empty() {
@@ -59,7 +63,7 @@ impl Layout {
                 }
             }
         }
-        Self { positions: forest.positions.clone(), query_tokens, query_tiles, key_tiles }
+        Self { positions: forest.positions.clone(), ends, query_tokens, query_tiles, key_tiles }
     }
 
     /// Every token asks.
@@ -89,6 +93,14 @@ impl Layout {
             (range.start + skip).min(range.end)..range.end
         };
         tile.keys.iter().map(cut).filter(|r| !r.is_empty()).collect()
+    }
+
+    /// The first key that `row`, a row of `tile`, sees.
+    pub(super) fn first_key(&self, tile: &QueryTile, row: usize, heads: &Heads) -> usize {
+        let first = heads.first_position(self.position_of_row(row));
+        let reaches = |range: &&Range<usize>| first <= self.positions[range.end - 1];
+        let range = tile.keys.iter().find(reaches).expect("a row sees its own token");
+        range.start + first.saturating_sub(self.positions[range.start]) as usize
     }
 
     /// The query rows of a key tile in chunks; chunks whose every row is past the window are left out.

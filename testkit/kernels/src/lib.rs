@@ -19,6 +19,7 @@ pub mod gate;
 pub mod gpu_check;
 pub mod inputs;
 pub mod page;
+mod path;
 pub mod report;
 pub mod resources;
 pub mod run;

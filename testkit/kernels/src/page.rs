@@ -89,6 +89,7 @@ pub fn page(checked: &[Checked], budgets: &Budgets) -> Result<String> {
     let peers: BTreeMap<String, Peer> =
         toml::from_str(PEERS).map_err(|e| broken(format!("better.toml: {e}")))?;
     let mut out = String::from(HEAD);
+    let mut wrong = Vec::new();
     for row in &rows.row {
         let kernel = checked.iter().find(|kernel| kernel.file == row.file);
         let kernel = kernel.ok_or_else(|| broken(format!("`{}` is no kernel file", row.file)))?;
@@ -96,9 +97,12 @@ pub fn page(checked: &[Checked], budgets: &Budgets) -> Result<String> {
             Some(name) => Some(peers.get(name).ok_or_else(|| broken(format!("no peer `{name}`")))?),
             None => None,
         };
-        out.push_str(&section(row, kernel, peer, budgets)?);
+        match section(row, kernel, peer, budgets) {
+            Ok(section) => out.push_str(&section),
+            Err(e) => wrong.push(e.to_string()),
+        }
     }
-    Ok(out)
+    if wrong.is_empty() { Ok(out) } else { Err(broken(wrong.join("\n"))) }
 }
 
 fn section(row: &Row, kernel: &Checked, peer: Option<&Peer>, budgets: &Budgets) -> Result<String> {
@@ -129,7 +133,7 @@ fn section(row: &Row, kernel: &Checked, peer: Option<&Peer>, budgets: &Budgets) 
     };
     line(format!("| {by} | {} |\n", cells(|column, architecture| peer.figure(column.name, architecture))));
     line(format!("Of the peer: {}.\n", peer.note));
-    let mut behind = Vec::new();
+    let (mut behind, mut wrong) = (Vec::new(), Vec::new());
     for Column { name, of, .. } in COLUMNS {
         let worse = ours.iter().enumerate().any(|(architecture, ours)| {
             peer.figure(name, architecture).is_some_and(|theirs| of(ours) > theirs * ROUNDING)
@@ -137,19 +141,14 @@ fn section(row: &Row, kernel: &Checked, peer: Option<&Peer>, budgets: &Budgets) 
         match (worse, row.behind.get(name)) {
             (true, Some(sentence)) => behind.push(format!("- Behind in {name}: {sentence}")),
             (false, None) => {}
-            (true, None) => {
-                return Err(Error::input(format!(
-                    "`{}` is behind in {name}, and page.toml does not say why",
-                    row.entry
-                )));
-            }
+            (true, None) => wrong.push(format!("`{}` is behind in {name}, and no sentence says why", row.entry)),
             (false, Some(_)) => {
-                return Err(Error::input(format!(
-                    "page.toml says why `{}` is behind in {name}, but it is not",
-                    row.entry
-                )));
+                wrong.push(format!("`{}` is not behind in {name}, but a sentence says why", row.entry));
             }
         }
+    }
+    if !wrong.is_empty() {
+        return Err(Error::input(wrong.join("; ")).file(Path::new("testkit/kernels/page.toml")));
     }
     behind.into_iter().for_each(&mut line);
     line(String::new());

@@ -1,8 +1,9 @@
 //! Machine code, counted: what one warp issues where the work is.
 //!
-//! PTX is not what runs. The assembler unrolls, hoists and schedules, so instructions per element and per matrix
-//! product are counted in the listing of the CUBIN, in the region that does most of them: a loop (the code from a
-//! label to a branch back to it, without loops inside), or the straight code from the start to the first exit.
+//! PTX is not what runs. The assembler unrolls, hoists and schedules, so instructions per element are counted in the
+//! listing of the CUBIN, in the region that does most of them: a loop (the code from a label to a branch back to it,
+//! without loops inside), or the straight code from the start to the first exit. Instructions per matrix product are
+//! those of a turn of the loop that multiplies most: `path.rs`.
 //! A block that is skipped by a branch and calls a subroutine is the slow path of a division or a root, for
 //! operands out of the ordinary; it does not count.
 
@@ -12,6 +13,8 @@ use std::path::Path;
 use std::process::Command;
 
 use preceptor::base::{Error, Result};
+
+use crate::path::Ways;
 
 /// The code of one entry, without the padding at the end.
 #[derive(Clone, Debug, Default)]
@@ -70,7 +73,9 @@ impl Listing {
                 };
                 let opcode = text.split([' ', ';']).next().unwrap_or_default().to_owned();
                 let label = text.split("`(").nth(1).and_then(|rest| rest.split(')').next());
-                branches.extend(label.filter(|_| is(&opcode, "BRA")).map(|label| (code_of.len(), label)));
+                // A call of a label of the entry's own never returns: it is a jump of another name.
+                let jumps = |label: &&str| is(&opcode, "BRA") || (is(&opcode, "CALL") && label.starts_with(".L"));
+                branches.extend(label.filter(jumps).map(|label| (code_of.len(), label)));
                 code_of.push(Instruction { opcode, predicated, target: None });
             }
         }
@@ -91,7 +96,8 @@ impl Listing {
 
     /// Instructions of a warp per matrix product.
     pub fn per_mma(&self) -> Option<f64> {
-        self.per(|opcode| f64::from(u8::from(is(opcode, "HMMA"))))
+        let (instructions, products) = Ways::new(&self.0).busiest()?;
+        Some(instructions as f64 / products as f64)
     }
 
     /// Instructions of a thread per element.
@@ -157,7 +163,7 @@ pub enum Moves {
     Loads(u32),
 }
 
-fn is(opcode: &str, kind: &str) -> bool {
+pub(crate) fn is(opcode: &str, kind: &str) -> bool {
     opcode.split('.').next() == Some(kind)
 }
 
