@@ -90,7 +90,8 @@ impl Fault {
         }
         let broken = self.header.clone().unwrap_or_else(|| format!("{}.cu", self.kernel));
         let text = texts.get_mut(&broken);
-        let text = text.ok_or_else(|| Error::input(format!("`{}`: there is no file `{broken}`", self.name)))?;
+        let text =
+            text.ok_or_else(|| Error::input(format!("`{}`: there is no file `{broken}`", self.name)))?;
         *text = self.break_text(&broken, text)?.into();
         for (path, text) in texts {
             let to = folder.join(path);
