@@ -22,7 +22,8 @@ usage: cargo xtask COMMAND
   kernels [NAME ...] [--dir DIR] [--json] [--write-budgets]
                                compiles every CUDA kernel for every architecture, executes its cases on the
                                stand-in driver and counts what it costs; of kernels/ or of a changed copy
-  kernel-faults [NAME ...]     breaks kernels in every way that testkit/kernels/faults lists; all must be caught
+  kernel-faults [NAME ...] [--one-each]
+                               breaks kernels in every way that testkit/kernels/faults lists; all must be caught
   gpu-check OUT                on a machine with a GPU: conformance, kernel cases, compute-sanitizer, benches into OUT
   gpu-check --stand-in         the same on the stand-in driver
   golden                       makes tests/golden again, by Transformers and PEFT

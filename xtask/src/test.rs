@@ -38,7 +38,7 @@ pub(crate) fn run() -> Result<()> {
         _ if !status.success() => Err(format!("cargo test: {status}")),
         Counts { passed: 0, .. } => Err("no test ran".into()),
         Counts { skipped: 1.., .. } => Err("a test was skipped although everything was prepared".into()),
-        _ => tools.check(&[]).and_then(|()| tools.faults(&[])).and_then(|()| tools.gpu_check()),
+        _ => tools.check(&[]).and_then(|()| tools.faults(&["--one-each"])).and_then(|()| tools.gpu_check()),
     }
 }
 
