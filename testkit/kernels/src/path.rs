@@ -31,7 +31,8 @@ impl<'a> Ways<'a> {
         let back = |(at, i): (usize, &Instruction)| i.target.filter(|&to| to <= at);
         let heads: BTreeSet<usize> = self.code.iter().enumerate().filter_map(back).collect();
         let turns = heads.into_iter().filter_map(|head| self.best(head, head, &mut HashMap::new()));
-        let (products, _, saved) = turns.max()?;
+        // Of a loop and one around it that adds no product, the inner one.
+        let (products, _, saved) = turns.max_by_key(|&(products, _, saved)| (products, saved))?;
         (products > 0).then_some((saved.unsigned_abs(), products))
     }
 
@@ -104,6 +105,19 @@ mod tests {
         // 1 2 3 4 7 8 9, then 12 and 13, which multiply more
         assert_eq!(Ways::new(&code).busiest(), Some((9, 3)));
         assert_eq!(Ways::new(&code[..12]).busiest(), Some((8, 2)));
+    }
+
+    #[test]
+    fn a_loop_around_the_products_does_not_count() {
+        let code = code(&[
+            ("LDGSTS", false, None), // 0: for each pair of operands
+            ("LDGSTS", false, None), // 1: for each step
+            ("HMMA", false, None),
+            ("BRA", true, Some(1)),
+            ("BRA", true, Some(0)),
+            ("EXIT", false, None),
+        ]);
+        assert_eq!(Ways::new(&code).busiest(), Some((3, 1)));
     }
 
     #[test]
