@@ -9,7 +9,7 @@
 //           attention_delta makes both, with zeros past row N
 // Passes    Two, one that owns dq and one that owns dk and dv: 7 products where one pass would make 5. But one pass
 //           would add to dq from every key tile, in f32 through L2, and to repeat it would have to make blocks wait for
-//           each other. Of 16 rows x 16 keys the two passes take 300 instructions for E = 128 and 186 for E = 64
+//           each other. Of 16 rows x 16 keys the two passes take 300 instructions for E = 128 and 171 for E = 64
 //           (sm_80); FlashAttention-2's pass of 5 takes 246 and 161, atomics apart
 // Numerics  products and sums in f32; p and ds are rounded to bf16 before they meet do, q and k; one rounding of each
 //           output. dk and dv are summed over the heads that share them before they are rounded

@@ -142,7 +142,7 @@ fn section(row: &Row, kernel: &Checked, peer: Option<&Peer>, budgets: &Budgets) 
             (true, Some(sentence)) => behind.push(format!("- Behind in {name}: {sentence}")),
             (false, None) => {}
             (true, None) => {
-                wrong.push(format!("`{}` is behind in {name}, and no sentence says why", row.entry))
+                wrong.push(format!("`{}` is behind in {name}, and no sentence says why", row.entry));
             }
             (false, Some(_)) => {
                 wrong.push(format!("`{}` is not behind in {name}, but a sentence says why", row.entry));
