@@ -13,7 +13,7 @@ enum Sight {
     All = 2,
 }
 
-/// Who sees whom, row by row and key by key: row i sees key j if first[i] <= j <= last[i] < end[j].
+/// Who sees whom, row by row and key by key: row i sees key j if `first[i] <= j <= last[i] < end[j]`.
 #[derive(Debug)]
 pub(super) struct Forest {
     /// First and last key of each query row; `last` ascends.

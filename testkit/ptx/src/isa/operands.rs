@@ -224,7 +224,7 @@ impl<'a> Operands<'a> {
         })
     }
 
-    /// A label: an index into the kernel's branch targets, put into [`Step::Branch`] until all are known.
+    /// A label: an index into the kernel's branch targets, put into [`Step::Branch`](super::Step::Branch) until all are known.
     pub fn label(&mut self, index: usize) -> Result<u32, String> {
         match self.get(index)? {
             Operand::Name(name) => Ok(self.builder.reference(name)),
