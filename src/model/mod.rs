@@ -4,6 +4,7 @@
 //! own. `decoder.rs` holds one block's forward pass and, under it in mirrored order, its backward pass.
 
 pub mod batch;
+pub mod cache;
 mod decoder;
 pub mod pass;
 mod rope;
@@ -12,6 +13,7 @@ pub mod spec;
 pub mod weights;
 
 pub use batch::{Batch, DropoutRun};
+pub use cache::Cache;
 pub use pass::Pass;
 pub use settings::Settings;
 pub use spec::Spec;
