@@ -2,6 +2,7 @@
 
 mod doctor;
 mod evaluate;
+mod generate;
 mod inspect;
 mod inspect_data;
 mod merge;
@@ -79,6 +80,8 @@ enum Command {
     Evaluate(evaluate::Evaluate),
     /// The training order alone; needs no model
     Order(order::Order),
+    /// Text, with token log-probabilities
+    Generate(generate::Generate),
     /// The negative log-likelihood of each completion
     Score(score::Score),
     /// Base and adapter as one Hugging Face directory
@@ -106,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Train(command) => command.run(&cli.common),
         Command::Evaluate(command) => command.run(&cli.common),
         Command::Order(command) => command.run(),
+        Command::Generate(command) => command.run(&cli.common),
         Command::Score(command) => command.run(&cli.common),
         Command::Merge(command) => command.run(&cli.common),
         Command::Inspect(command) => command.run(&cli.common),

@@ -119,13 +119,18 @@ impl Encoder {
     }
 
     /// What precedes the completion of a line, special tokens included; for generation. It is not cut.
+    ///
+    /// Of a conversation that is all up to its last turn if an assistant speaks it, else all of it.
     pub fn prompt(&self, line: &Line) -> Result<Vec<u32>> {
         if let Body::Tokens(tokens) = &line.body {
             let end = tokens.labels.iter().position(Option::is_some).unwrap_or(tokens.input_ids.len());
             return Ok(tokens.input_ids[..end].to_vec());
         }
         let tokenizer = self.tokenizer()?;
-        let rendered = self.rendered(line)?;
+        let rendered = match &line.body {
+            Body::Messages(messages) => self.template.to_answer(messages)?,
+            _ => self.rendered(line)?,
+        };
         let end = rendered.completions.last().map_or(rendered.text.len(), |span| span.start);
         let ids = tokenizer.encode(without_last_blanks(&rendered.text[..end]))?.ids;
         let prefix = if rendered.has_special_tokens { &[][..] } else { tokenizer.prefix() };

@@ -4,6 +4,7 @@
 //! own. `decoder.rs` holds one block's forward pass and, under it in mirrored order, its backward pass.
 
 pub mod batch;
+pub mod cache;
 mod decoder;
 pub mod directory;
 pub mod parameters;
@@ -14,6 +15,7 @@ pub mod spec;
 pub mod weights;
 
 pub use batch::{Batch, DropoutRun};
+pub use cache::Cache;
 pub use parameters::Parameter;
 pub use pass::Pass;
 pub use settings::Settings;

@@ -1,11 +1,13 @@
 //! The only floor that sees model, data and objective together.
 //!
-//! [`trainer`] is a run, [`step`] one update of it. [`score`] asks a model without training it.
+//! [`trainer`] is a run, [`step`] one update of it. [`score`] asks a model without training it, [`generate`] lets
+//! it write.
 
 pub mod accuracy;
 pub mod checkpoint;
 pub mod flops;
 pub mod folder;
+pub mod generate;
 pub mod learner;
 pub mod plan;
 mod same_run;
