@@ -9,6 +9,7 @@ mod order;
 mod output;
 mod score;
 mod source;
+mod study;
 mod train;
 
 use std::io::IsTerminal;
@@ -81,6 +82,8 @@ enum Command {
     Order(order::Order),
     /// The negative log-likelihood of each completion
     Score(score::Score),
+    /// Models x data x orders x seeds, and what the differences are worth
+    Study(study::Study),
     /// Base and adapter as one Hugging Face directory
     Merge(merge::Merge),
     /// What a data file, a model or an adapter holds, fully checked
@@ -107,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Evaluate(command) => command.run(&cli.common),
         Command::Order(command) => command.run(),
         Command::Score(command) => command.run(&cli.common),
+        Command::Study(command) => command.run(&cli.common),
         Command::Merge(command) => command.run(&cli.common),
         Command::Inspect(command) => command.run(&cli.common),
         Command::Doctor(command) => command.run(&cli.common),

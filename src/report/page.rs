@@ -22,6 +22,13 @@ pub enum Section {
     Drawing(String),
     /// A table.
     Table(Table),
+    /// Paragraphs to read, under a heading unless that is empty.
+    Words {
+        /// Above the paragraphs.
+        heading: String,
+        /// The paragraphs.
+        paragraphs: Vec<String>,
+    },
     /// Text as it stands, such as a configuration.
     Text {
         /// Above the text.
@@ -65,6 +72,10 @@ pub fn page(title: &str, sections: &[Section]) -> String {
                             }
                         },
                         Section::Table(table) => (render_table(table)),
+                        Section::Words { heading, paragraphs } => {
+                            @if !heading.is_empty() { h2 { (heading) } }
+                            @for paragraph in paragraphs { p { (paragraph) } }
+                        },
                         Section::Text { heading, text } => { h2 { (heading) } pre { (text) } },
                     }
                 }

@@ -7,7 +7,7 @@ pub mod checkpoint;
 pub mod flops;
 pub mod folder;
 pub mod plan;
-mod same_run;
+pub mod same_run;
 pub mod schedule;
 pub mod score;
 pub mod settings;
@@ -16,4 +16,4 @@ pub mod step;
 pub mod trainer;
 
 pub use settings::Settings;
-pub use trainer::{Job, Outcome, run};
+pub use trainer::{Job, Outcome, run, run_on};
