@@ -1,9 +1,11 @@
 //! The command line: one file a command. Data goes to stdout, logs and progress to stderr.
 
+mod demo;
 mod doctor;
 mod evaluate;
 mod inspect;
 mod inspect_data;
+mod label;
 mod merge;
 mod order;
 mod output;
@@ -74,6 +76,8 @@ impl Common {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Seven orders on a bundled model and bundled questions, before and after, in about two minutes
+    Demo(demo::Demo),
     /// One training run
     Train(train::Train),
     /// Multiple-choice accuracy with its interval, calibration and a table by subject
@@ -82,6 +86,8 @@ enum Command {
     Order(order::Order),
     /// The negative log-likelihood of each completion
     Score(score::Score),
+    /// The columns that orders need: difficulty or topics
+    Label(label::Label),
     /// Models x data x orders x seeds, and what the differences are worth
     Study(study::Study),
     /// Base and adapter as one Hugging Face directory
@@ -106,10 +112,12 @@ pub fn main() -> ExitCode {
         .with_target(false)
         .init();
     let result = match &cli.command {
+        Command::Demo(command) => command.run(&cli.common),
         Command::Train(command) => command.run(&cli.common),
         Command::Evaluate(command) => command.run(&cli.common),
         Command::Order(command) => command.run(),
         Command::Score(command) => command.run(&cli.common),
+        Command::Label(command) => command.run(&cli.common),
         Command::Study(command) => command.run(&cli.common),
         Command::Merge(command) => command.run(&cli.common),
         Command::Inspect(command) => command.run(&cli.common),

@@ -3,6 +3,8 @@
 //! [`study`] trains every model on every data set in every order and says what the differences are worth, by
 //! [`statistics`]. [`demo`] is a study of what the program carries. [`label`] makes the columns that orders need.
 
+pub mod demo;
+pub mod label;
 mod quiet;
 pub mod statistics;
 pub mod study;

@@ -276,6 +276,7 @@ fn open(entry: DataEntry, base: &Config, strategies: &[Strategy]) -> Result<Sour
         false => None,
     };
     let by_difficulty = strategies.iter().any(|s| s.needs_difficulties());
+    let mut said = Vec::new();
     for column in &entry.difficulty {
         let difficulties = match by_difficulty {
             true => Some(train.difficulties(column)?),
@@ -289,7 +290,10 @@ fn open(entry: DataEntry, base: &Config, strategies: &[Strategy]) -> Result<Sour
         for &strategy in strategies {
             let settings = sampler::Settings { strategy, ..base.sampler.clone() };
             for warning in sampler::warnings(&settings, &labels, base.train.epochs) {
-                tracing::warn!("{warning}");
+                if !said.contains(&warning) {
+                    tracing::warn!("{warning}");
+                    said.push(warning);
+                }
             }
         }
     }

@@ -1,10 +1,10 @@
-//! The statistics of studies against scipy and statsmodels, on the cases of `golden/statistics.json`.
+//! The statistics of studies against scipy and statsmodels, on the cases of `tests/golden/statistics.json`.
 
 use preceptor::recipes::statistics::{Test, bootstrap, detectable, holm, mcnemar, seeds};
 use serde_json::Value;
 
 fn cases(name: &str) -> Vec<Value> {
-    let all: Value = serde_json::from_str(include_str!("golden/statistics.json")).unwrap();
+    let all: Value = serde_json::from_str(include_str!("../golden/statistics.json")).unwrap();
     let cases = all[name].as_array().unwrap().clone();
     assert!(cases.len() >= 2, "{name}");
     cases
