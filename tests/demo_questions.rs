@@ -1,5 +1,7 @@
 //! The demo's questions are what `assets/demo/README.md` says they are.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
