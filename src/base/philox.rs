@@ -20,6 +20,10 @@ pub enum Purpose {
     Order = 3,
     /// Sampling of tokens.
     Sampling = 4,
+    /// Bootstrap resamples.
+    Resampling = 5,
+    /// First centres of a clustering.
+    Clustering = 6,
 }
 
 /// One (seed, purpose): a function from a 128-bit counter to four 32-bit numbers.

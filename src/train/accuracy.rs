@@ -70,12 +70,17 @@ fn is_right(answer: &Answered) -> bool {
     answer.choice() == answer.answer
 }
 
-/// The 95 % score interval of a share (Wilson 1927).
+/// The 95 % score interval of the share `right` of `n` (Wilson 1927).
 pub fn wilson(right: usize, n: usize) -> [f64; 2] {
+    wilson_of(right as f64 / n as f64, n)
+}
+
+/// The 95 % score interval of the share `p` of `n`; p may be a mean of several such shares.
+pub fn wilson_of(p: f64, n: usize) -> [f64; 2] {
     if n == 0 {
         return [0.0, 1.0];
     }
-    let (p, n) = (right as f64 / n as f64, n as f64);
+    let n = n as f64;
     let middle = p + Z * Z / (2.0 * n);
     let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
     let scale = 1.0 + Z * Z / n;

@@ -10,7 +10,7 @@ pub mod folder;
 pub mod generate;
 pub mod learner;
 pub mod plan;
-mod same_run;
+pub mod same_run;
 pub mod schedule;
 pub mod score;
 pub mod settings;
@@ -20,4 +20,4 @@ pub mod trainer;
 
 pub use learner::Learner;
 pub use settings::Settings;
-pub use trainer::{Job, Outcome, run};
+pub use trainer::{Job, Outcome, run, run_on};
