@@ -2,6 +2,7 @@
 
 mod doctor;
 mod evaluate;
+mod init;
 mod inspect;
 mod inspect_data;
 mod merge;
@@ -83,6 +84,8 @@ enum Command {
     Score(score::Score),
     /// Base and adapter as one Hugging Face directory
     Merge(merge::Merge),
+    /// A new model: a tokenizer learned from text, random weights
+    Init(init::Init),
     /// What a data file, a model or an adapter holds, fully checked
     Inspect(inspect::Inspect),
     /// Devices, their measured peaks, and what is missing
@@ -108,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Order(command) => command.run(),
         Command::Score(command) => command.run(&cli.common),
         Command::Merge(command) => command.run(&cli.common),
+        Command::Init(command) => command.run(&cli.common),
         Command::Inspect(command) => command.run(&cli.common),
         Command::Doctor(command) => command.run(&cli.common),
     };

@@ -5,6 +5,7 @@
 
 pub mod batch;
 mod decoder;
+pub mod init;
 pub mod pass;
 mod rope;
 pub mod settings;
