@@ -41,7 +41,10 @@ fn difficulty_is_what_the_model_does_not_give_the_right_letter() {
     let found = column(&s.read("q.jsonl"), &s.read("d.jsonl"), "difficulty");
     for (found, expected) in found.iter().zip(&expected) {
         // reading JSON may round a number of [0, 1] by an ulp, on either side
-        assert!((found.as_f64().unwrap() - expected).abs() <= 4.0 * f64::EPSILON, "{found}, needed {expected}");
+        assert!(
+            (found.as_f64().unwrap() - expected).abs() <= 4.0 * f64::EPSILON,
+            "{found}, needed {expected}"
+        );
     }
     let summary: Value = serde_json::from_str(&out.stdout).unwrap();
     assert_eq!(
