@@ -4,6 +4,7 @@ mod demo;
 mod doctor;
 mod evaluate;
 mod generate;
+mod init;
 mod inspect;
 mod inspect_data;
 mod label;
@@ -95,6 +96,8 @@ enum Command {
     Study(study::Study),
     /// Base and adapter as one Hugging Face directory
     Merge(merge::Merge),
+    /// A new model: a tokenizer learned from text, random weights
+    Init(init::Init),
     /// What a data file, a model or an adapter holds, fully checked
     Inspect(inspect::Inspect),
     /// Devices, their measured peaks, and what is missing
@@ -124,6 +127,7 @@ pub fn main() -> ExitCode {
         Command::Label(command) => command.run(&cli.common),
         Command::Study(command) => command.run(&cli.common),
         Command::Merge(command) => command.run(&cli.common),
+        Command::Init(command) => command.run(&cli.common),
         Command::Inspect(command) => command.run(&cli.common),
         Command::Doctor(command) => command.run(&cli.common),
     };

@@ -7,6 +7,7 @@ pub mod batch;
 pub mod cache;
 mod decoder;
 pub mod directory;
+pub mod init;
 pub mod parameters;
 pub mod pass;
 mod rope;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use safetensors::tensor::Dtype;
+
 /// An element type that weights are stored in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
@@ -14,6 +16,15 @@ pub enum DType {
 }
 
 impl DType {
+    /// As safetensors files name it.
+    pub fn stored(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::F16 => Dtype::F16,
+            Self::BF16 => Dtype::BF16,
+        }
+    }
+
     /// Bytes of one element.
     pub fn size(self) -> usize {
         match self {
