@@ -230,7 +230,7 @@ fn what_cannot_run_is_refused_before_anything_runs() {
         ("seeds = [1, 2]", "seedz = [1, 2]", "nearest known key is `study.seeds`"),
         ("seeds = [1, 2]", "models = [\"m\", \"./m\"]", "`study.models`"),
         ("seeds = [1, 2]", "models = [3]", "needed a model's path, or a table"),
-        ("seeds = [1, 2]", "models = [{ path = \"m\", set = [\"train.epoch=2\"] }]", "`set` of `m`"),
+        ("seeds = [1, 2]", "models = [{ path = \"m\", set = [\"train.epoch=2\"] }]", "`--set train.epoch=2`: no such setting"),
         ("name = \"q\"", "nam = \"q\"", "unknown field `nam`"),
         ("batch_size = 4", "keep_best = true", "`train.keep_best`"),
         ("eval = \"test.jsonl\"", "eval = \"absent.jsonl\"", "absent.jsonl"),
@@ -260,6 +260,23 @@ fn a_cell_of_other_settings_or_data_is_not_taken_for_this_one() {
     assert!(error.contains("test.jsonl: ") && error.contains("data changed"), "{error}");
     s.edit("test.jsonl", "test00?", "test0?");
     finished(s.run("study study.toml --set train.logging_steps=2 --set study.seeds=[1,3]"));
+}
+
+/// Full fine-tuning leaves a model instead of an adapter.
+#[test]
+fn a_cell_may_train_every_weight() {
+    let s = sandbox();
+    s.edit("study.toml", "r = 2", "method = \"full\"");
+    s.edit("study.toml", "seeds = [1, 2]", "seeds = [1]");
+    s.edit("study.toml", ", \"blocked\", \"curriculum\"", "");
+    finished(s.run("study study.toml"));
+    finished(
+        s.run("evaluate --model out/cells/m.q.random.seed-1/model --data test.jsonl --out metrics.json"),
+    );
+    let [result, metrics] =
+        ["out/cells/m.q.random.seed-1/result.json", "metrics.json"].map(|file| json(&s.read(file)));
+    assert_eq!(result["nll"], metrics["nll"]);
+    assert_ne!(result["nll"], json(&s.read("out/cells/m.q.before/result.json"))["nll"]);
 }
 
 /// A model's own settings reach its cells alone.

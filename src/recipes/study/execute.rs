@@ -1,6 +1,6 @@
 //! Runs the cells that are not done yet, several at a time.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::cells::{Cell, Shard, Study};
 use super::result::CellResult;
-use crate::adapter::peft;
+use crate::adapter::{peft, settings::Method};
 use crate::base::{Error, Result};
 use crate::config::Config;
 use crate::data::{self, Dataset, Encoder, Format, LossOn};
@@ -133,31 +133,34 @@ impl Study {
         let started = Instant::now();
         self.claim(cell)?;
         let config = self.config(cell)?;
-        let mut adapter = None;
+        let (mut model, mut adapter) = (PathBuf::from(&config.model.path), None);
         if cell.run.is_some() {
             let (text, decisive) = (config.to_toml(), config.decisive());
             let outcome = train::run_on(device, &config.job(&text, &decisive), true, stop)?;
             if let Outcome::Stopped(_) = outcome {
                 return Ok(None);
             }
-            adapter = Some(config.output.dir.join("adapter"));
+            match config.adapter.method {
+                Method::Lora => adapter = Some(config.output.dir.join("adapter")),
+                Method::Full => model = config.output.dir.join("model"),
+            }
         }
         let questions = &self.data[cell.data].entry.eval;
-        let answers = answers(device, &config, questions, adapter.as_deref())?;
+        let answers = answers(device, &config, questions, &model, adapter.as_deref())?;
         let result = CellResult::new(cell, &answers, started.elapsed().as_secs_f64());
         self.finish(cell, &result)?;
         Ok(Some(result))
     }
 }
 
-/// The model's answers to every question of the file, by letter.
+/// The answers of the model in `folder` to every question of the file, by letter.
 fn answers(
     device: &Device,
     config: &Config,
     questions: &Path,
+    folder: &Path,
     adapter: Option<&Path>,
 ) -> Result<Vec<Answered>> {
-    let folder = Path::new(&config.model.path);
     let model = Model::open(folder, config.model.weights)?;
     let spec = model.spec();
     // as `preceptor evaluate` reads questions: a prompt is cut only by the model's context
