@@ -5,6 +5,8 @@
 
 pub mod batch;
 mod decoder;
+pub mod files;
+mod gguf;
 pub mod pass;
 mod rope;
 pub mod settings;
@@ -12,6 +14,7 @@ pub mod spec;
 pub mod weights;
 
 pub use batch::{Batch, DropoutRun};
+pub use files::Files;
 pub use pass::Pass;
 pub use settings::Settings;
 pub use spec::Spec;

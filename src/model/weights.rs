@@ -3,12 +3,14 @@
 
 use std::path::Path;
 
+use super::files::{Files, Found};
+use super::gguf;
 use super::settings::WeightStorage;
 use super::spec::Spec;
 use crate::adapter::Projection;
 use crate::base::{Error, Result};
 use crate::device::{Weight, free_memory};
-use crate::tensor::{Checkpoint, DType};
+use crate::tensor::DType;
 
 /// A frozen linear.
 #[derive(Debug)]
@@ -46,25 +48,26 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens the Hugging Face directory `folder`.
-    pub fn open(folder: &Path, storage: WeightStorage) -> Result<Self> {
+    /// Opens the Hugging Face directory or the `.gguf` file at `path`.
+    pub fn open(path: &Path, storage: WeightStorage) -> Result<Self> {
         // The weights first: their absence says more about a wrong directory than a missing config.json.
-        let checkpoint = Checkpoint::open(folder)?;
-        Self::new(Spec::read(folder)?, &checkpoint, storage)
+        let files = Files::open(path)?;
+        Self::new(files.spec()?, &files, storage)
     }
 
-    /// Finds the weights that `spec` needs in `checkpoint`.
-    pub fn new(spec: Spec, checkpoint: &Checkpoint, storage: WeightStorage) -> Result<Self> {
-        let mut finder = Finder { checkpoint, used: 0, stored_bytes: 0, f32_bytes: 0 };
+    /// Finds the weights that `spec` needs in `files`.
+    pub fn new(spec: Spec, files: &Files, storage: WeightStorage) -> Result<Self> {
+        let mut finder = Finder { files, spec: &spec, used: 0, widened_bytes: 0 };
         let find = &mut finder;
         let (vocabulary, hidden) = (spec.vocabulary, spec.hidden);
         let embedding = find.matrix("model.embed_tokens.weight", vocabulary, hidden)?;
         let norm = find.vector("model.norm.weight", hidden)?;
         let head = if spec.tied { None } else { Some(find.matrix("lm_head.weight", vocabulary, hidden)?) };
         let blocks = (0..spec.layers.len()).map(|layer| block(find, &spec, layer)).collect::<Result<_>>()?;
+        finder.report_unused();
+        let widen = finder.widen(storage);
         let model = Self { spec, embedding, blocks, norm, head };
-        finder.report_unused(&model.spec);
-        Ok(if finder.widen(storage) { model.widened() } else { model })
+        Ok(if widen { model.widened() } else { model })
     }
 
     /// What it is.
@@ -113,6 +116,7 @@ fn block(find: &mut Finder<'_>, spec: &Spec, layer: usize) -> Result<Block> {
     } else {
         (None, None)
     };
+    let paired = find.files.has_paired_rows();
     let mut linears = Vec::with_capacity(Projection::ALL.len());
     for linear in &spec.linears_of(layer) {
         let has_bias = match linear.projection {
@@ -122,6 +126,8 @@ fn block(find: &mut Finder<'_>, spec: &Spec, layer: usize) -> Result<Block> {
         };
         let weight = find.matrix(&format!("{linear}.weight"), linear.outputs, linear.inputs)?;
         let bias = has_bias.then(|| find.vector(&format!("{linear}.bias"), linear.outputs)).transpose()?;
+        let is_rotary = matches!(linear.projection, Projection::Q | Projection::K);
+        let (weight, bias) = if is_rotary && paired { find.unpaired(weight, bias) } else { (weight, bias) };
         linears.push(FrozenLinear { weight, bias });
     }
     let linears = linears.try_into().expect("a block has as many linears as there are projections");
@@ -137,53 +143,62 @@ fn block(find: &mut Finder<'_>, spec: &Spec, layer: usize) -> Result<Block> {
 }
 
 struct Finder<'a> {
-    checkpoint: &'a Checkpoint,
+    files: &'a Files,
+    spec: &'a Spec,
     used: usize,
-    stored_bytes: usize,
-    f32_bytes: usize,
+    /// What f32 copies of the weights that are not stored as f32 would take.
+    widened_bytes: usize,
 }
 
-impl Finder<'_> {
+impl<'a> Finder<'a> {
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Weight> {
-        self.weight(name, &[rows, cols], rows, cols)
+        let found = self.find(name, &[rows, cols])?;
+        Ok(Weight::mapped(found.map, found.bytes, found.dtype, rows, cols))
     }
 
     fn vector(&mut self, name: &str, len: usize) -> Result<Weight> {
-        self.weight(name, &[len], 1, len)
+        let found = self.find(name, &[len])?;
+        Ok(Weight::mapped(found.map, found.bytes, found.dtype, 1, len))
     }
 
-    fn weight(&mut self, name: &str, shape: &[usize], rows: usize, cols: usize) -> Result<Weight> {
-        let (file, stored) = self.checkpoint.find(name).ok_or_else(|| {
-            Error::input("the model needs this weight, but no file of the directory has it")
-                .file(self.checkpoint.folder())
-                .key(name)
-        })?;
-        if stored.shape != shape {
-            let what = format!("found shape {:?}, needed {shape:?} by config.json", stored.shape);
-            return Err(Error::input(what).file(file.path()).key(name));
+    /// The weight and, if it has one, the bias of a linear of queries or keys, as Hugging Face orders their rows.
+    fn unpaired(&self, weight: Weight, bias: Option<Weight>) -> (Weight, Option<Weight>) {
+        let head = self.spec.head_dim;
+        let bias = bias.map(|bias| {
+            let column = Weight::owned(bias.f32().into_owned(), bias.cols(), 1).with_paired_rows(head);
+            Weight::owned(column.f32().into_owned(), 1, bias.cols())
+        });
+        (weight.with_paired_rows(head), bias)
+    }
+
+    fn find(&mut self, name: &str, shape: &[usize]) -> Result<Found<'a>> {
+        let found = self.files.find(name, self.spec)?;
+        if found.shape != shape {
+            let what =
+                format!("found shape {:?}, needed {shape:?} by {}", found.shape, self.files.authority());
+            return Err(Error::input(what).file(found.path).key(found.name));
         }
-        let dtype = stored.weight_dtype().ok_or_else(|| {
-            Error::input(format!("found type {:?}, needed F32, F16 or BF16", stored.dtype))
-                .file(file.path())
-                .key(name)
-        })?;
         self.used += 1;
-        self.f32_bytes += stored.elements() * 4;
-        self.stored_bytes += if dtype == DType::F32 { 0 } else { stored.elements() * 4 };
-        Ok(Weight::mapped(file.map(), stored.bytes.clone(), dtype, rows, cols))
+        if found.dtype != DType::F32 {
+            self.widened_bytes += 4 * shape.iter().product::<usize>();
+        }
+        Ok(found)
     }
 
-    fn report_unused(&self, spec: &Spec) {
+    fn report_unused(&self) {
         // Some files store a tied head twice, and rotary tables that are computed.
-        let ignored =
-            |name: &str| (spec.tied && name == "lm_head.weight") || name.ends_with("rotary_emb.inv_freq");
-        let total = self.checkpoint.names().filter(|name| !ignored(name)).count();
+        let ignored = |name: &str| {
+            (self.spec.tied && name == "lm_head.weight")
+                || name.ends_with("rotary_emb.inv_freq")
+                || gguf::is_specification(name)
+        };
+        let total = self.files.tensors().iter().filter(|tensor| !ignored(tensor.name)).count();
         if total > self.used {
             tracing::warn!(
                 "{}: {} of {total} tensors are not used by a {} model",
-                self.checkpoint.folder().display(),
+                self.files.path().display(),
                 total - self.used,
-                spec.model_type,
+                self.spec.model_type,
             );
         }
     }
@@ -192,7 +207,7 @@ impl Finder<'_> {
         match storage {
             WeightStorage::F32 => true,
             WeightStorage::Stored => false,
-            WeightStorage::Auto => free_memory().is_none_or(|free| self.stored_bytes <= free / 2),
+            WeightStorage::Auto => free_memory().is_none_or(|free| self.widened_bytes <= free / 2),
         }
     }
 }

@@ -99,7 +99,8 @@ pub fn check_folder(folder: &Path) -> Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
-    Err(Error::input("found no directory, needed a Hugging Face model directory").file(folder))
+    Err(Error::input("found no directory, needed a Hugging Face model directory or a .gguf file")
+        .file(folder))
 }
 
 /// A shard is a file of the directory itself: no path leads out of it.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::block::Block;
+
 /// An element type that weights are stored in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
@@ -11,24 +13,42 @@ pub enum DType {
     F16,
     /// bfloat16: the upper half of an f32.
     BF16,
+    /// Quantised: elements that stand side by side share their scales.
+    Block(Block),
 }
 
 impl DType {
-    /// Bytes of one element.
-    pub fn size(self) -> usize {
+    /// Elements that are stored together; a row holds a whole number of these.
+    pub fn group(self) -> usize {
+        if let Self::Block(block) = self { block.elements() } else { 1 }
+    }
+
+    /// Bytes of `elements` elements, which are whole groups.
+    pub fn bytes(self, elements: usize) -> usize {
+        match self {
+            Self::F32 => 4 * elements,
+            Self::F16 | Self::BF16 => 2 * elements,
+            Self::Block(block) => elements / block.elements() * block.bytes(),
+        }
+    }
+
+    /// What an address must be a multiple of to be read in place.
+    pub fn alignment(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::BF16 => 2,
+            Self::Block(_) => 1,
         }
     }
 }
 
 impl fmt::Display for DType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::BF16 => "bf16",
-        })
+        match self {
+            Self::F32 => f.write_str("f32"),
+            Self::F16 => f.write_str("f16"),
+            Self::BF16 => f.write_str("bf16"),
+            Self::Block(block) => f.write_str(block.name()),
+        }
     }
 }

@@ -106,6 +106,7 @@ impl StoredFile {
 /// Little-endian elements of `dtype`, aligned or not, as f32.
 pub fn widen(bytes: &[u8], dtype: DType) -> Vec<f32> {
     match dtype {
+        DType::Block(block) => block.widen(bytes),
         DType::F32 => bytes.chunks_exact(4).map(bytemuck::pod_read_unaligned).collect(),
         DType::BF16 => {
             bytes.chunks_exact(2).map(|b| bytemuck::pod_read_unaligned::<bf16>(b).to_f32()).collect()
@@ -117,8 +118,13 @@ pub fn widen(bytes: &[u8], dtype: DType) -> Vec<f32> {
 }
 
 /// `values` rounded to `dtype` (nearest, ties to even), as little-endian bytes.
+///
+/// # Panics
+///
+/// Panics for blocks: safetensors files have none, and GGUF files are only read.
 pub fn narrow(values: &[f32], dtype: DType) -> Vec<u8> {
     match dtype {
+        DType::Block(block) => panic!("found {}, needed a floating point type", block.name()),
         DType::F32 => bytemuck::cast_slice(values).to_vec(),
         DType::BF16 => values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect(),
         DType::F16 => values.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
