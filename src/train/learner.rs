@@ -19,6 +19,7 @@ use crate::model::directory::Types;
 use crate::model::settings::WeightStorage;
 use crate::model::{self, Model, directory};
 use crate::ops::adamw::{self, Constants};
+use crate::tensor::checkpoint;
 
 /// A model in training.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ impl Learner {
                     .key("model.weights")
                     .hint("use `auto` or `f32`, or train an adapter"));
             }
+            // The run leaves a directory beside whose weights stands what the base's directory has.
+            checkpoint::check_folder(folder).map_err(|e| e.key("model.path"))?;
             let model = Model::open(folder, WeightStorage::Stored)?;
             return Ok(Self { model, adapter: None });
         }
