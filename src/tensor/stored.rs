@@ -107,6 +107,7 @@ impl StoredFile {
 /// Little-endian elements of `dtype`, aligned or not, as f32.
 pub fn widen(bytes: &[u8], dtype: DType) -> Vec<f32> {
     match dtype {
+        DType::Block(block) => block.widen(bytes),
         DType::F32 => bytes.chunks_exact(4).map(bytemuck::pod_read_unaligned).collect(),
         DType::BF16 => {
             bytes.chunks_exact(2).map(|b| bytemuck::pod_read_unaligned::<bf16>(b).to_f32()).collect()
@@ -118,8 +119,13 @@ pub fn widen(bytes: &[u8], dtype: DType) -> Vec<f32> {
 }
 
 /// `values` rounded to `dtype` (nearest, ties to even), as little-endian bytes.
+///
+/// # Panics
+///
+/// Panics for blocks: safetensors files have none, and GGUF files are only read.
 pub fn narrow(values: &[f32], dtype: DType) -> Vec<u8> {
     match dtype {
+        DType::Block(block) => panic!("found {}, needed a floating point type", block.name()),
         DType::F32 => bytemuck::cast_slice(values).to_vec(),
         DType::BF16 => values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect(),
         DType::F16 => values.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
@@ -189,13 +195,9 @@ impl<'a> Draft<'a> {
     /// Values that are made when their turn comes, rounded to `dtype`.
     pub fn rounded(dtype: DType, shape: &[usize], values: impl Fn() -> Cow<'a, [f32]> + 'a) -> Self {
         Self {
-            dtype: match dtype {
-                DType::F32 => Dtype::F32,
-                DType::F16 => Dtype::F16,
-                DType::BF16 => Dtype::BF16,
-            },
+            dtype: dtype.stored().expect("values are rounded to a type that safetensors files hold"),
             shape: shape.to_vec(),
-            len: shape.iter().product::<usize>() * dtype.size(),
+            len: dtype.bytes(shape.iter().product()),
             bytes: Box::new(move || Cow::Owned(narrow(&values(), dtype))),
         }
     }
