@@ -63,7 +63,7 @@ pub fn run(job: &Job<'_>, resume: bool, stop: &StopSignal) -> Result<Outcome> {
     run_on(&Device::open(job.device)?, job, resume, stop)
 }
 
-/// As [`run`], on a device that is open already.
+/// As [`run()`], on a device that is open already.
 pub fn run_on(device: &Device, job: &Job<'_>, resume: bool, stop: &StopSignal) -> Result<Outcome> {
     let (folder, found) = Folder::open(job.output, resume)?;
     if found == Found::Finished {
