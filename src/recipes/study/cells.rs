@@ -220,11 +220,11 @@ impl Study {
     /// The run that a cell asks for; before training, what matters for an evaluation, all else by default.
     pub(super) fn config(&self, cell: &Cell) -> Result<Config> {
         let model = &self.models[cell.model];
-        let mut config = self
-            .base
-            .clone()
-            .with_sets(&model.set)
-            .map_err(|e| e.hint(format!("it stands in `study.models`, in `set` of `{}`", model.name)))?;
+        let wrong = |e: Error| {
+            let error = Error::input(format!("{e}; it is `set` for `{}`", model.name)).key("study.models");
+            error.hint(e.advice().unwrap_or("write it as `table.key=value`"))
+        };
+        let mut config = self.base.clone().with_sets(&model.set).map_err(wrong)?;
         let source = &self.data[cell.data].entry;
         config.model.path.clone_from(&model.path);
         config.data.train.clone_from(&source.train);
