@@ -15,8 +15,8 @@ use crate::train::{self, generate::Generator, score::Scorer};
 /// A base model and the adapter on it.
 #[derive(Debug, Args)]
 pub(super) struct ModelArgs {
-    /// Hugging Face directory of the base model
-    #[arg(long, value_name = "DIR")]
+    /// Hugging Face directory or .gguf file of the base model
+    #[arg(long, value_name = "PATH")]
     pub(super) model: PathBuf,
     /// PEFT adapter to put on it
     #[arg(long, value_name = "DIR")]

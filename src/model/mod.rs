@@ -7,6 +7,8 @@ pub mod batch;
 pub mod cache;
 mod decoder;
 pub mod directory;
+pub mod files;
+mod gguf;
 pub mod init;
 pub mod parameters;
 pub mod pass;
@@ -17,6 +19,7 @@ pub mod weights;
 
 pub use batch::{Batch, DropoutRun};
 pub use cache::Cache;
+pub use files::Files;
 pub use parameters::Parameter;
 pub use pass::Pass;
 pub use settings::Settings;

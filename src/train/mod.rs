@@ -4,6 +4,7 @@
 //! it write.
 
 pub mod accuracy;
+pub mod answer;
 pub mod checkpoint;
 pub mod flops;
 pub mod folder;
@@ -14,6 +15,7 @@ pub mod same_run;
 pub mod schedule;
 pub mod score;
 pub mod settings;
+pub mod shots;
 pub mod signals;
 pub mod step;
 pub mod trainer;

@@ -1,6 +1,7 @@
 //! `adapter.method = "full"`: every weight is trained, and the run leaves a model.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use preceptor::tensor::{Checkpoint, DType, StoredFile};
 
@@ -51,6 +52,8 @@ fn a_run_leaves_a_model() {
     ];
     assert_eq!(names(&s, "out/checkpoints/step-12"), checkpoint);
     assert_eq!(s.read("out/model/config.json"), s.read("m/config.json"));
+    let mode = |name: &str| fs::metadata(s.path(name)).unwrap().permissions().mode();
+    assert_eq!(mode("out/model/model.safetensors"), mode("out/metrics.jsonl"), "others may read it, too");
 
     // the types of the base; every weight has moved
     let [base, trained, exact] = ["m", "out/model", "out/checkpoints/step-12"]

@@ -3,8 +3,11 @@
 //! Nothing computed here depends on the number of threads: work is cut by shape, never by thread, and
 //! no sum is split across tasks.
 
+mod exp;
 mod gemm;
+pub mod simd;
 
+pub use exp::exp;
 pub use gemm::{Mat, gemm_serial};
 
 use std::sync::{Arc, OnceLock};

@@ -138,10 +138,12 @@ impl Layout {
         })
     }
 
-    /// Whether query `row` sees `token`, given that the token's segment is the row's or an ancestor of it.
-    pub(super) fn sees(&self, row: usize, token: usize, heads: &Heads) -> bool {
-        token <= self.query_tokens[row] as usize
-            && self.positions[token] >= heads.first_position(self.position_of_row(row))
+    /// The part of `tokens` that query `row` sees, counted from their start. They are a run of one segment, the
+    /// row's own or an ancestor of it, so their positions ascend one by one.
+    pub(super) fn seen(&self, row: usize, tokens: &Range<usize>, heads: &Heads) -> Range<usize> {
+        let end = (self.query_tokens[row] as usize + 1).clamp(tokens.start, tokens.end) - tokens.start;
+        let first = heads.first_position(self.position_of_row(row));
+        (first.saturating_sub(self.positions[tokens.start]) as usize).min(end)..end
     }
 }
 
