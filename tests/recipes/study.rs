@@ -230,11 +230,7 @@ fn what_cannot_run_is_refused_before_anything_runs() {
         ("seeds = [1, 2]", "seedz = [1, 2]", "nearest known key is `study.seeds`"),
         ("seeds = [1, 2]", "models = [\"m\", \"./m\"]", "`study.models`"),
         ("seeds = [1, 2]", "models = [3]", "needed a model's path, or a table"),
-        (
-            "seeds = [1, 2]",
-            "models = [{ path = \"m\", set = [\"train.epoch=2\"] }]",
-            "`--set train.epoch=2`: no such setting",
-        ),
+        ("seeds = [1, 2]", "models = [{ path = \"m\", set = [\"train.epoch=2\"] }]", "it is `set` for `m`"),
         ("name = \"q\"", "nam = \"q\"", "unknown field `nam`"),
         ("batch_size = 4", "keep_best = true", "`train.keep_best`"),
         ("eval = \"test.jsonl\"", "eval = \"absent.jsonl\"", "absent.jsonl"),

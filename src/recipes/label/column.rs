@@ -1,6 +1,5 @@
 //! Writes a column into the lines of a JSONL file; all else stays as it is, in its order.
 
-use std::io::Write;
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -12,18 +11,14 @@ use crate::data::Dataset;
 ///
 /// A column that is there is replaced where it stands. `out` may be the data's own file.
 pub(super) fn write(data: &Dataset, out: &Path, key: &str, values: &[Value]) -> Result<()> {
-    let text = files::read_text(data.path())?;
-    let lines: Vec<&str> = text.lines().collect();
-    files::write_atomic_with(out, |file| {
-        for (example, value) in values.iter().enumerate() {
-            let line = lines[data.line_number(example) as usize - 1];
-            let mut object: Map<String, Value> = serde_json::from_str(line.trim_start_matches('\u{feff}'))?;
-            object.insert(key.to_owned(), value.clone());
-            serde_json::to_writer(&mut *file, &object)?;
-            file.write_all(b"\n")?;
-        }
-        Ok(())
-    })
+    let line = |(example, value): (usize, &Value)| {
+        let mut object: Map<String, Value> = serde_json::from_slice(&data.text(example)?)
+            .map_err(|e| Error::input(e.to_string()).at(data.path(), data.line_number(example)))?;
+        object.insert(key.to_owned(), value.clone());
+        Ok(Value::Object(object).to_string() + "\n")
+    };
+    let lines = values.iter().enumerate().map(line).collect::<Result<Vec<_>>>()?;
+    files::write_atomic(out, lines.concat().as_bytes())
 }
 
 /// Refuses a key that the line's format reads itself: its meaning is taken.

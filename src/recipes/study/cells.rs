@@ -34,12 +34,12 @@ pub(super) struct Source {
     pub(super) eval: String,
 }
 
-/// An order as it is compared: a strategy, and the difficulty column that it goes by.
+/// An order as it is compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arm {
     /// The order.
     pub strategy: Strategy,
-    /// The column, for an order that goes by difficulty.
+    /// The column that it goes by, where it goes by difficulty and the data has several.
     pub difficulty: Option<String>,
 }
 
@@ -91,12 +91,12 @@ impl FromStr for Shard {
 impl Arm {
     /// The arms of one data set.
     fn all(strategies: &[Strategy], difficulties: &[String]) -> Vec<Self> {
-        let of_strategy = |&strategy: &Strategy| match strategy.needs_difficulties() {
-            true => difficulties
+        let of_strategy = |&strategy: &Strategy| match difficulties {
+            [_, _, ..] if strategy.needs_difficulties() => difficulties
                 .iter()
                 .map(|column| Self { strategy, difficulty: Some(column.clone()) })
                 .collect(),
-            false => vec![Self { strategy, difficulty: None }],
+            _ => vec![Self { strategy, difficulty: None }],
         };
         strategies.iter().flat_map(of_strategy).collect()
     }
@@ -198,9 +198,8 @@ impl Study {
         match &run {
             None => name += ".before",
             Some((Arm { strategy, difficulty }, seed)) => {
-                let several = self.data[data].entry.difficulty.len() > 1;
-                let column = difficulty.as_ref().filter(|_| several).map(|c| format!(".{c}"));
-                name += &format!(".{strategy}{}.seed-{seed}", column.unwrap_or_default());
+                let column = difficulty.as_ref().map(|column| format!(".{column}")).unwrap_or_default();
+                name += &format!(".{strategy}{column}.seed-{seed}");
             }
         }
         let plain = |c: char| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' };
@@ -220,11 +219,11 @@ impl Study {
     /// The run that a cell asks for; before training, what matters for an evaluation, all else by default.
     pub(super) fn config(&self, cell: &Cell) -> Result<Config> {
         let model = &self.models[cell.model];
-        let mut config = self
-            .base
-            .clone()
-            .with_sets(&model.set)
-            .map_err(|e| e.hint(format!("it stands in `study.models`, in `set` of `{}`", model.name)))?;
+        let wrong = |e: Error| {
+            let error = Error::input(format!("{e}; it is `set` for `{}`", model.name)).key("study.models");
+            error.hint(e.advice().unwrap_or("write it as `table.key=value`"))
+        };
+        let mut config = self.base.clone().with_sets(&model.set).map_err(wrong)?;
         let source = &self.data[cell.data].entry;
         config.model.path.clone_from(&model.path);
         config.data.train.clone_from(&source.train);

@@ -63,7 +63,7 @@ pub struct Measured {
 pub struct Row {
     /// The order.
     pub strategy: String,
-    /// The difficulty column that it goes by, if it does.
+    /// The difficulty column that it goes by, where the data has several.
     pub difficulty: Option<String>,
     /// After training.
     #[serde(flatten)]
