@@ -87,7 +87,13 @@ impl RowMask<'_> {
     fn factors(&self, run: usize) -> [f32; RUN] {
         let [first, token, example, update] = self.counter;
         let numbers = self.philox.blocks([first + (run * LANES) as u32, token, example, update]);
-        std::array::from_fn(|i| if numbers[i % 4][i / 4] >= self.threshold { self.gain } else { 0.0 })
+        let mut factors = [0.0; RUN];
+        for (block, factors) in factors.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            for (factor, numbers) in factors.iter_mut().zip(&numbers) {
+                *factor = if numbers[block] >= self.threshold { self.gain } else { 0.0 };
+            }
+        }
+        factors
     }
 }
 

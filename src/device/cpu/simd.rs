@@ -62,3 +62,42 @@ pub fn sum<const K: usize>(columns: [&[f32]; K], term: impl Fn([f32; K]) -> f64)
     let rest = (0..chunks[0].1.len()).map(|i| term(chunks.map(|(_, rest)| rest[i])));
     lanes.iter().sum::<f64>() + rest.sum::<f64>()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::cpu::exp;
+
+    widest! {
+        fn total(x: &[f32], y: &[f32]) -> f64 {
+            sum([x, y], |[x, y]| f64::from(exp(x) * y))
+        }
+    }
+
+    /// The lanes' order is part of the result: 0 and 1, one short of, at and past the lanes, many.
+    #[test]
+    fn the_widest_form_has_the_bits_of_the_plain_one() {
+        for len in [0, 1, LANES - 1, LANES, LANES + 1, 10 * LANES + 3] {
+            let x: Vec<f32> = (0..len).map(|i| (i as f32 * 0.7).sin() * 20.0).collect();
+            let y: Vec<f32> = x.iter().map(|x| x.cos()).collect();
+            let term = |i: usize| f64::from(exp(x[i]) * y[i]);
+            let whole = len / LANES * LANES;
+            let lane = |l: usize| (l..whole).step_by(LANES).map(term).fold(0.0, |sum, term| sum + term);
+            let plain = (0..LANES).map(lane).sum::<f64>() + (whole..len).map(term).sum::<f64>();
+            assert_eq!(total(&x, &y).to_bits(), plain.to_bits(), "{len} values");
+        }
+    }
+
+    #[test]
+    fn the_largest_is_found_in_every_place_and_nan_is_not() {
+        for len in [1, LANES - 1, LANES, 2 * LANES + 3] {
+            for place in 0..len {
+                let mut values = vec![-2.0; len];
+                values[place] = -1.0;
+                values[(place + 1) % len] = if len > 1 { f32::NAN } else { -1.0 };
+                assert_eq!(max(&values), -1.0, "at {place} of {len}");
+            }
+        }
+        assert_eq!(max(&[]), f32::NEG_INFINITY);
+    }
+}
