@@ -103,10 +103,10 @@ impl Encoder {
             Body::Text(text) => return self.parts(line, text),
             Body::Tokens(tokens) => vec![self.given(tokens)?],
             Body::Preference(pair) => vec![
-                text(self.rendered(line)?)?,
+                text(self.template.line(line)?)?,
                 text(self.template.prompt_completion(&pair.prompt, &pair.rejected)?)?,
             ],
-            _ => vec![text(self.rendered(line)?)?],
+            _ => vec![text(self.template.line(line)?)?],
         };
         let mut encoded = Encoded { examples: Vec::with_capacity(drafts.len()), truncated: false };
         for draft in drafts {
@@ -118,13 +118,18 @@ impl Encoder {
     }
 
     /// What precedes the completion of a line, special tokens included; for generation. It is not cut.
+    ///
+    /// Of a conversation that is all up to its last turn if an assistant speaks it, else all of it.
     pub fn prompt(&self, line: &Line) -> Result<Vec<u32>> {
         if let Body::Tokens(tokens) = &line.body {
             let end = tokens.labels.iter().position(Option::is_some).unwrap_or(tokens.input_ids.len());
             return Ok(tokens.input_ids[..end].to_vec());
         }
         let tokenizer = self.tokenizer()?;
-        let rendered = self.rendered(line)?;
+        let rendered = match &line.body {
+            Body::Messages(messages) => self.template.to_answer(messages)?,
+            _ => self.template.line(line)?,
+        };
         let end = rendered.completions.last().map_or(rendered.text.len(), |span| span.start);
         let ids = tokenizer.encode(without_last_blanks(&rendered.text[..end]))?.ids;
         let prefix = if rendered.has_special_tokens { &[][..] } else { tokenizer.prefix() };
@@ -175,20 +180,6 @@ impl Encoder {
             Ok(self.fit(line, draft)?.0)
         };
         options(line)?.iter().map(answer).collect()
-    }
-
-    /// The text of a line with its completion, of a preference the chosen one.
-    fn rendered(&self, line: &Line) -> Result<Rendered> {
-        let template = &self.template;
-        match &line.body {
-            Body::Mcqa(mcqa) => template.mcqa(&[], line, &letter(mcqa.answer).to_string()),
-            Body::PromptCompletion(line) => template.prompt_completion(&line.prompt, &line.completion),
-            Body::Messages(messages) => template.messages(messages),
-            Body::Instruction(line) => template.instruction(line),
-            Body::Text(text) => Ok(Rendered::completion(text.clone(), "")),
-            Body::Preference(pair) => template.prompt_completion(&pair.prompt, &pair.chosen),
-            Body::Tokens(_) => Err(Error::input("found token ids, needed a text")),
-        }
     }
 
     /// Token ids as they are.

@@ -10,6 +10,7 @@ pub mod prepare;
 pub mod settings;
 pub mod template;
 pub mod tokenizer;
+pub mod vocabulary;
 
 pub use encode::{Encoded, Encoder, Letters};
 pub use example::Tokenized;
@@ -19,3 +20,4 @@ pub use prepare::Counts;
 pub use settings::{LossOn, Settings};
 pub use template::Template;
 pub use tokenizer::Tokenizer;
+pub use vocabulary::{Vocabulary, WordCounts};

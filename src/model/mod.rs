@@ -4,9 +4,13 @@
 //! own. `decoder.rs` holds one block's forward pass and, under it in mirrored order, its backward pass.
 
 pub mod batch;
+pub mod cache;
 mod decoder;
+pub mod directory;
 pub mod files;
 mod gguf;
+pub mod init;
+pub mod parameters;
 pub mod pass;
 mod rope;
 pub mod settings;
@@ -14,7 +18,9 @@ pub mod spec;
 pub mod weights;
 
 pub use batch::{Batch, DropoutRun};
+pub use cache::Cache;
 pub use files::Files;
+pub use parameters::Parameter;
 pub use pass::Pass;
 pub use settings::Settings;
 pub use spec::Spec;

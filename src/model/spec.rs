@@ -49,6 +49,17 @@ pub struct Biases {
     pub mlp: bool,
 }
 
+impl Biases {
+    /// Whether this linear has one.
+    pub fn of(&self, projection: Projection) -> bool {
+        match projection {
+            Projection::Q | Projection::K | Projection::V => self.qkv,
+            Projection::O => self.output,
+            Projection::Gate | Projection::Up | Projection::Down => self.mlp,
+        }
+    }
+}
+
 /// A decoder-only model: sizes and the few choices in which families differ.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
@@ -392,7 +403,7 @@ fn scaling(rope: &Config<'_>, config: &Config<'_>) -> Result<Scaling> {
 
 /// Typed access to a JSON object's keys; `null` counts as absent.
 #[derive(Clone, Copy)]
-struct Config<'a>(&'a Map<String, Value>);
+pub(super) struct Config<'a>(pub(super) &'a Map<String, Value>);
 
 impl<'a> Config<'a> {
     fn get(&self, key: &str) -> Option<&'a Value> {
@@ -410,7 +421,7 @@ impl<'a> Config<'a> {
     }
 
     /// A size from 1 up to a limit that no real model reaches, so that a wrong one cannot ask for memory.
-    fn size(&self, key: &str, default: Option<usize>) -> Result<usize> {
+    pub(super) fn size(&self, key: &str, default: Option<usize>) -> Result<usize> {
         let limit = match key {
             "max_position_embeddings" => 1 << 31,
             "num_hidden_layers" => 1 << 12,
@@ -425,7 +436,7 @@ impl<'a> Config<'a> {
         Ok(self.typed(key, "a whole number", read)?.unwrap_or(default))
     }
 
-    fn number(&self, key: &str, default: Option<f64>) -> Result<f64> {
+    pub(super) fn number(&self, key: &str, default: Option<f64>) -> Result<f64> {
         let read = |v: &Value| v.as_f64().filter(|n| n.is_finite() && *n > 0.0);
         Self::required(self.typed(key, "a number above 0", read)?, default, key)
     }
@@ -434,7 +445,7 @@ impl<'a> Config<'a> {
         Ok(self.typed(key, "true or false", Value::as_bool)?.unwrap_or(default))
     }
 
-    fn text(&self, key: &str) -> Result<Option<&'a str>> {
+    pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>> {
         self.typed(key, "a text", Value::as_str)
     }
 

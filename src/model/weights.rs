@@ -1,50 +1,55 @@
 //! Weights by name: every tensor that the specification needs, checked for shape and type, none copied
 //! before all are found.
 
+use std::ops::Range;
 use std::path::Path;
 
 use super::files::{Files, Found};
 use super::gguf;
+use super::parameters::{Id, Parameter};
 use super::settings::WeightStorage;
 use super::spec::Spec;
-use crate::adapter::Projection;
+use crate::adapter::{Linear, Projection};
 use crate::base::{Error, Result};
 use crate::device::{Weight, free_memory};
+use crate::ops::rmsnorm::Gain;
 use crate::tensor::DType;
 
-/// A frozen linear.
-#[derive(Debug)]
-pub(super) struct FrozenLinear {
-    pub(super) weight: Weight,
-    pub(super) bias: Option<Weight>,
+/// The weights of one linear.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LinearWeights {
+    pub(super) weight: Id,
+    pub(super) bias: Option<Id>,
 }
 
 /// The weights of one block.
 #[derive(Debug)]
 pub(super) struct Block {
-    pub(super) attention_norm: Weight,
-    pub(super) attention_output_norm: Option<Weight>,
-    pub(super) mlp_norm: Weight,
-    pub(super) mlp_output_norm: Option<Weight>,
-    pub(super) query_norm: Option<Weight>,
-    pub(super) key_norm: Option<Weight>,
-    linears: [FrozenLinear; 7],
+    pub(super) attention_norm: Id,
+    pub(super) attention_output_norm: Option<Id>,
+    pub(super) mlp_norm: Id,
+    pub(super) mlp_output_norm: Option<Id>,
+    pub(super) query_norm: Option<Id>,
+    pub(super) key_norm: Option<Id>,
+    linears: [LinearWeights; 7],
 }
 
 impl Block {
-    pub(super) fn linear(&self, projection: Projection) -> &FrozenLinear {
-        &self.linears[projection as usize]
+    pub(super) fn linear(&self, projection: Projection) -> LinearWeights {
+        self.linears[projection as usize]
     }
 }
 
-/// A model: its specification and its frozen weights.
+/// A model: its specification and its weights, which only full fine-tuning changes.
 #[derive(Debug)]
 pub struct Model {
     spec: Spec,
-    pub(super) embedding: Weight,
+    parameters: Vec<Parameter>,
+    pub(super) embedding: Id,
     pub(super) blocks: Vec<Block>,
-    pub(super) norm: Weight,
-    head: Option<Weight>,
+    pub(super) norm: Id,
+    /// The embedding, where it is tied.
+    pub(super) head: Id,
 }
 
 impl Model {
@@ -57,17 +62,20 @@ impl Model {
 
     /// Finds the weights that `spec` needs in `files`.
     pub fn new(spec: Spec, files: &Files, storage: WeightStorage) -> Result<Self> {
-        let mut finder = Finder { files, spec: &spec, used: 0, widened_bytes: 0 };
+        let mut finder = Finder { files, spec: &spec, parameters: Vec::new(), widened_bytes: 0 };
         let find = &mut finder;
         let (vocabulary, hidden) = (spec.vocabulary, spec.hidden);
         let embedding = find.matrix("model.embed_tokens.weight", vocabulary, hidden)?;
-        let norm = find.vector("model.norm.weight", hidden)?;
-        let head = if spec.tied { None } else { Some(find.matrix("lm_head.weight", vocabulary, hidden)?) };
         let blocks = (0..spec.layers.len()).map(|layer| block(find, &spec, layer)).collect::<Result<_>>()?;
+        let norm = find.vector("model.norm.weight", hidden)?;
+        let head = if spec.tied { embedding } else { find.matrix("lm_head.weight", vocabulary, hidden)? };
         finder.report_unused();
-        let widen = finder.widen(storage);
-        let model = Self { spec, embedding, blocks, norm, head };
-        Ok(if widen { model.widened() } else { model })
+        let (widen, parameters) = (finder.widen(storage), finder.parameters);
+        let mut model = Self { spec, parameters, embedding, blocks, norm, head };
+        if widen {
+            model.widen();
+        }
+        Ok(model)
     }
 
     /// What it is.
@@ -75,62 +83,74 @@ impl Model {
         &self.spec
     }
 
+    /// Every weight, in the order of the forward pass.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Every weight, in the order of the forward pass.
+    pub fn parameters_mut(&mut self) -> &mut [Parameter] {
+        &mut self.parameters
+    }
+
+    /// Takes the weights of a model of the same specification; what types they have in files is not taken.
+    pub(super) fn take_weights(&mut self, other: Self) {
+        for (parameter, other) in self.parameters.iter_mut().zip(other.parameters) {
+            parameter.weight = other.weight;
+        }
+    }
+
+    pub(super) fn parameter(&self, id: Id) -> &Parameter {
+        &self.parameters[id.0]
+    }
+
+    pub(super) fn weight(&self, id: Id) -> &Weight {
+        &self.parameter(id).weight
+    }
+
+    /// A norm's gain and constants.
+    pub(super) fn gain(&self, norm: Id) -> Gain<'_> {
+        Gain { weight: self.weight(norm), offset: self.spec.norm_offset, eps: self.spec.norm_eps }
+    }
+
     /// The LM head's weight, V x D.
     pub fn head(&self) -> &Weight {
-        self.head.as_ref().unwrap_or(&self.embedding)
+        self.weight(self.head)
+    }
+
+    /// Where the LM head's gradient stands: with the embedding's, where it is tied.
+    pub fn head_range(&self) -> Range<usize> {
+        self.parameter(self.head).range.clone()
     }
 
     /// The type that its linears are held in.
     pub fn dtype(&self) -> DType {
-        self.embedding.dtype()
+        self.weight(self.embedding).dtype()
     }
 
     /// Every matrix in memory as f32.
-    fn widened(mut self) -> Self {
-        self.embedding = self.embedding.widened();
-        self.head = self.head.map(|w| w.widened());
-        for linear in self.blocks.iter_mut().flat_map(|b| &mut b.linears) {
-            linear.weight = linear.weight.widened();
+    fn widen(&mut self) {
+        for parameter in self.parameters.iter_mut().filter(|p| p.shape.len() == 2) {
+            parameter.weight = parameter.weight.widened();
         }
-        self
     }
 }
 
 fn block(find: &mut Finder<'_>, spec: &Spec, layer: usize) -> Result<Block> {
-    let prefix = format!("model.layers.{layer}");
-    let mut norm = |name: &str, width: usize| find.vector(&format!("{prefix}.{name}.weight"), width);
-    let hidden = spec.hidden;
-    let attention_norm = norm("input_layernorm", hidden)?;
+    let mut find = InBlock { find, spec, layer };
+    let attention_norm = find.norm("input_layernorm", spec.hidden)?;
+    let (q, k, v) = (find.linear(Projection::Q)?, find.linear(Projection::K)?, find.linear(Projection::V)?);
+    let query_norm = find.norm_if(spec.query_key_norms, "self_attn.q_norm", spec.head_dim)?;
+    let key_norm = find.norm_if(spec.query_key_norms, "self_attn.k_norm", spec.head_dim)?;
+    let o = find.linear(Projection::O)?;
     // Gemma calls the norm of attention's output what others call the norm before the feed-forward block.
-    let (attention_output_norm, mlp_norm, mlp_output_norm) = if spec.output_norms {
-        (
-            Some(norm("post_attention_layernorm", hidden)?),
-            norm("pre_feedforward_layernorm", hidden)?,
-            Some(norm("post_feedforward_layernorm", hidden)?),
-        )
-    } else {
-        (None, norm("post_attention_layernorm", hidden)?, None)
-    };
-    let (query_norm, key_norm) = if spec.query_key_norms {
-        (Some(norm("self_attn.q_norm", spec.head_dim)?), Some(norm("self_attn.k_norm", spec.head_dim)?))
-    } else {
-        (None, None)
-    };
-    let paired = find.files.has_paired_rows();
-    let mut linears = Vec::with_capacity(Projection::ALL.len());
-    for linear in &spec.linears_of(layer) {
-        let has_bias = match linear.projection {
-            Projection::Q | Projection::K | Projection::V => spec.biases.qkv,
-            Projection::O => spec.biases.output,
-            Projection::Gate | Projection::Up | Projection::Down => spec.biases.mlp,
-        };
-        let weight = find.matrix(&format!("{linear}.weight"), linear.outputs, linear.inputs)?;
-        let bias = has_bias.then(|| find.vector(&format!("{linear}.bias"), linear.outputs)).transpose()?;
-        let is_rotary = matches!(linear.projection, Projection::Q | Projection::K);
-        let (weight, bias) = if is_rotary && paired { find.unpaired(weight, bias) } else { (weight, bias) };
-        linears.push(FrozenLinear { weight, bias });
-    }
-    let linears = linears.try_into().expect("a block has as many linears as there are projections");
+    let attention_output_norm = find.norm_if(spec.output_norms, "post_attention_layernorm", spec.hidden)?;
+    let before_mlp = if spec.output_norms { "pre_feedforward_layernorm" } else { "post_attention_layernorm" };
+    let mlp_norm = find.norm(before_mlp, spec.hidden)?;
+    let (gate, up, down) =
+        (find.linear(Projection::Gate)?, find.linear(Projection::Up)?, find.linear(Projection::Down)?);
+    let mlp_output_norm = find.norm_if(spec.output_norms, "post_feedforward_layernorm", spec.hidden)?;
+    let linears = [q, k, v, o, gate, up, down];
     Ok(Block {
         attention_norm,
         attention_output_norm,
@@ -142,33 +162,80 @@ fn block(find: &mut Finder<'_>, spec: &Spec, layer: usize) -> Result<Block> {
     })
 }
 
+/// Finds the weights of one block.
+struct InBlock<'a, 'b> {
+    find: &'a mut Finder<'b>,
+    spec: &'a Spec,
+    layer: usize,
+}
+
+impl InBlock<'_, '_> {
+    fn norm(&mut self, name: &str, width: usize) -> Result<Id> {
+        self.find.vector(&format!("model.layers.{}.{name}.weight", self.layer), width)
+    }
+
+    fn norm_if(&mut self, there: bool, name: &str, width: usize) -> Result<Option<Id>> {
+        there.then(|| self.norm(name, width)).transpose()
+    }
+
+    fn linear(&mut self, projection: Projection) -> Result<LinearWeights> {
+        let (inputs, outputs) = self.spec.shape(projection);
+        let linear = Linear { layer: self.layer, projection, inputs, outputs };
+        let has_bias = match projection {
+            Projection::Q | Projection::K | Projection::V => self.spec.biases.qkv,
+            Projection::O => self.spec.biases.output,
+            Projection::Gate | Projection::Up | Projection::Down => self.spec.biases.mlp,
+        };
+        let weight = self.find.matrix(&format!("{linear}.weight"), outputs, inputs)?;
+        let bias = has_bias.then(|| self.find.vector(&format!("{linear}.bias"), outputs)).transpose()?;
+        if matches!(projection, Projection::Q | Projection::K) && self.find.files.has_paired_rows() {
+            self.find.unpair(weight, bias);
+        }
+        Ok(LinearWeights { weight, bias })
+    }
+}
+
 struct Finder<'a> {
     files: &'a Files,
     spec: &'a Spec,
-    used: usize,
+    parameters: Vec<Parameter>,
     /// What f32 copies of the weights that are not stored as f32 would take.
     widened_bytes: usize,
 }
 
 impl<'a> Finder<'a> {
-    fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Weight> {
+    fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Id> {
         let found = self.find(name, &[rows, cols])?;
-        Ok(Weight::mapped(found.map, found.bytes, found.dtype, rows, cols))
+        Ok(self.push(name, &found, rows, cols))
     }
 
-    fn vector(&mut self, name: &str, len: usize) -> Result<Weight> {
+    fn vector(&mut self, name: &str, len: usize) -> Result<Id> {
         let found = self.find(name, &[len])?;
-        Ok(Weight::mapped(found.map, found.bytes, found.dtype, 1, len))
+        Ok(self.push(name, &found, 1, len))
+    }
+
+    fn push(&mut self, name: &str, found: &Found<'_>, rows: usize, cols: usize) -> Id {
+        let start = self.parameters.last().map_or(0, |last| last.range.end);
+        self.parameters.push(Parameter {
+            name: name.to_owned(),
+            shape: found.shape.to_vec(),
+            stored: found.dtype,
+            range: start..start + rows * cols,
+            weight: Weight::mapped(found.map, found.bytes.clone(), found.dtype, rows, cols),
+        });
+        Id(self.parameters.len() - 1)
     }
 
     /// The weight and, if it has one, the bias of a linear of queries or keys, as Hugging Face orders their rows.
-    fn unpaired(&self, weight: Weight, bias: Option<Weight>) -> (Weight, Option<Weight>) {
+    fn unpair(&mut self, weight: Id, bias: Option<Id>) {
         let head = self.spec.head_dim;
-        let bias = bias.map(|bias| {
+        if let Some(bias) = bias {
+            let bias = &mut self.parameters[bias.0].weight;
             let column = Weight::owned(bias.f32().into_owned(), bias.cols(), 1).with_paired_rows(head);
-            Weight::owned(column.f32().into_owned(), 1, bias.cols())
-        });
-        (weight.with_paired_rows(head), bias)
+            *bias = Weight::owned(column.f32().into_owned(), 1, bias.cols());
+        }
+        let weight = &mut self.parameters[weight.0].weight;
+        *weight = weight.clone().with_paired_rows(head);
     }
 
     fn find(&mut self, name: &str, shape: &[usize]) -> Result<Found<'a>> {
@@ -178,7 +245,6 @@ impl<'a> Finder<'a> {
                 format!("found shape {:?}, needed {shape:?} by {}", found.shape, self.files.authority());
             return Err(Error::input(what).file(found.path).key(found.name));
         }
-        self.used += 1;
         if found.dtype != DType::F32 {
             self.widened_bytes += 4 * shape.iter().product::<usize>();
         }
@@ -193,11 +259,11 @@ impl<'a> Finder<'a> {
                 || gguf::is_specification(name)
         };
         let total = self.files.tensors().iter().filter(|tensor| !ignored(tensor.name)).count();
-        if total > self.used {
+        if total > self.parameters.len() {
             tracing::warn!(
                 "{}: {} of {total} tensors are not used by a {} model",
                 self.files.path().display(),
-                total - self.used,
+                total - self.parameters.len(),
                 self.spec.model_type,
             );
         }

@@ -2,16 +2,18 @@
 //!
 //! ```text
 //! y = x * rrms * g      rrms = 1 / sqrt(mean(x^2) + eps)      g = offset + w
-//! dx = rrms * (dy g - x rrms^2 mean(dy g x))
+//! dx = rrms * (dy g - x rrms^2 mean(dy g x))        dw = sum dy x rrms
 //! ```
 //!
 //! A group is `w.cols()` wide: a whole row (D), or one head (E) of a row that holds several.
-//! `offset` is 0, or 1 for Gemma. Sums of squares are kept in f64. The gain is frozen: no dw.
+//! `offset` is 0, or 1 for Gemma. Sums of squares are kept in f64. dw, a sum over all groups, is computed only
+//! where w is trained.
 //! Source: Zhang & Sennrich 2019; docs/math.md#rmsnorm.
 
 pub mod cuda;
 
-use crate::device::{Buffer, Device, Weight};
+use crate::device::cpu::simd::{self, widest};
+use crate::device::{Buffer, Device, PartMut, Weight};
 
 /// The gain of a norm and its constants.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +35,7 @@ pub fn forward(device: &Device, x: &Buffer, gain: Gain<'_>, y: &mut Buffer, rrms
     let x = x.values();
     cpu.for_rows(rrms.values_mut(), 1, |i, out| {
         let group = &x[i * width..(i + 1) * width];
-        let sum: f64 = group.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+        let sum = sum_of_squares(group);
         out[0] = (1.0 / (sum / width as f64 + f64::from(gain.eps)).sqrt()) as f32;
     });
     let rrms = rrms.values();
@@ -64,18 +66,41 @@ pub fn backward(device: &Device, dy: &Buffer, x: &Buffer, rrms: &Buffer, gain: G
     let (dy, x, rrms) = (dy.values(), x.values(), rrms.values());
     cpu.for_rows(dx.values_mut(), width, |i, out| {
         let (dy, x) = (&dy[i * width..(i + 1) * width], &x[i * width..(i + 1) * width]);
-        let gain_at = |d: usize| gain.offset + w[d];
-        let dot: f64 = (0..width).map(|d| f64::from(dy[d] * gain_at(d)) * f64::from(x[d])).sum();
-        let pull = (dot / width as f64) as f32 * rrms[i] * rrms[i];
-        for d in 0..width {
-            out[d] += rrms[i] * (dy[d] * gain_at(d) - x[d] * pull);
+        group_gradient(out, dy, x, rrms[i], &w, gain.offset);
+    });
+}
+
+/// `dw += ` the gradient of the gain's weight.
+pub fn gain_gradient(device: &Device, dy: &Buffer, x: &Buffer, rrms: &Buffer, mut dw: PartMut<'_>) {
+    let width = dw.values_mut().len();
+    check(x, dy, rrms, width);
+    let Device::Cpu(cpu) = device;
+    let (dy, x, rrms) = (dy.values(), x.values(), rrms.values());
+    cpu.add_column_sums(dw.values_mut(), rrms.len(), |i, sums| {
+        let group = i * width..(i + 1) * width;
+        for ((sum, &dy), &x) in sums.iter_mut().zip(&dy[group.clone()]).zip(&x[group]) {
+            *sum += f64::from(dy) * f64::from(x * rrms[i]);
         }
     });
 }
 
-fn scale_group(out: &mut [f32], x: &[f32], rrms: f32, w: &[f32], offset: f32) {
-    for ((out, &x), &w) in out.iter_mut().zip(x).zip(w) {
-        *out = x * rrms * (offset + w);
+widest! {
+    fn sum_of_squares(x: &[f32]) -> f64 {
+        simd::sum([x], |[x]| f64::from(x) * f64::from(x))
+    }
+
+    fn scale_group(out: &mut [f32], x: &[f32], rrms: f32, w: &[f32], offset: f32) {
+        for ((out, &x), &w) in out.iter_mut().zip(x).zip(w) {
+            *out = x * rrms * (offset + w);
+        }
+    }
+
+    fn group_gradient(dx: &mut [f32], dy: &[f32], x: &[f32], rrms: f32, w: &[f32], offset: f32) {
+        let dot = simd::sum([dy, w, x], |[dy, w, x]| f64::from(dy * (offset + w)) * f64::from(x));
+        let pull = (dot / x.len() as f64) as f32 * rrms * rrms;
+        for (((dx, &dy), &x), &w) in dx.iter_mut().zip(dy).zip(x).zip(w) {
+            *dx += rrms * (dy * (offset + w) - x * pull);
+        }
     }
 }
 

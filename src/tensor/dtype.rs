@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use safetensors::tensor::Dtype;
+
 use super::block::Block;
 
 /// An element type that weights are stored in.
@@ -18,6 +20,16 @@ pub enum DType {
 }
 
 impl DType {
+    /// As safetensors files name it; `None` for quantised blocks, which they do not hold.
+    pub fn stored(self) -> Option<Dtype> {
+        match self {
+            Self::F32 => Some(Dtype::F32),
+            Self::F16 => Some(Dtype::F16),
+            Self::BF16 => Some(Dtype::BF16),
+            Self::Block(_) => None,
+        }
+    }
+
     /// Elements that are stored together; a row holds a whole number of these.
     pub fn group(self) -> usize {
         if let Self::Block(block) = self { block.elements() } else { 1 }

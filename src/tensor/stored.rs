@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -190,6 +191,16 @@ impl<'a> Draft<'a> {
             bytes: Box::new(move || Cow::Borrowed(bytes)),
         }
     }
+
+    /// Values that are made when their turn comes, rounded to `dtype`.
+    pub fn rounded(dtype: DType, shape: &[usize], values: impl Fn() -> Cow<'a, [f32]> + 'a) -> Self {
+        Self {
+            dtype: dtype.stored().expect("values are rounded to a type that safetensors files hold"),
+            shape: shape.to_vec(),
+            len: dtype.bytes(shape.iter().product()),
+            bytes: Box::new(move || Cow::Owned(narrow(&values(), dtype))),
+        }
+    }
 }
 
 impl View for Draft<'_> {
@@ -212,9 +223,13 @@ impl View for Draft<'_> {
 
 /// Writes a safetensors file, one tensor at a time.
 pub fn write<'a>(path: &Path, tensors: impl IntoIterator<Item = (String, Draft<'a>)>) -> Result<()> {
+    let fail = |e: std::io::Error| Error::io("write", path, &e);
+    // The crate puts a file in place that only its owner may read; the user's umask has the last word.
+    let permissions = File::create(path).and_then(|file| file.metadata()).map_err(fail)?.permissions();
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|e| match e {
-        SafeTensorError::IoError(e) => Error::io("write", path, &e),
+        SafeTensorError::IoError(e) => fail(e),
         other => Error::input(format!("cannot write it: {other}")).file(path),
-    })
+    })?;
+    fs::set_permissions(path, permissions).map_err(fail)
 }

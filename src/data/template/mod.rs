@@ -67,6 +67,19 @@ impl Template {
         }
     }
 
+    /// The text of a line with its completion, of a preference the chosen one.
+    pub fn line(&self, line: &Line) -> Result<Rendered> {
+        match &line.body {
+            Body::Mcqa(mcqa) => self.mcqa(&[], line, &letter(mcqa.answer).to_string()),
+            Body::PromptCompletion(line) => self.prompt_completion(&line.prompt, &line.completion),
+            Body::Messages(messages) => self.messages(messages),
+            Body::Instruction(line) => self.instruction(line),
+            Body::Text(text) => Ok(Rendered::completion(text.clone(), "")),
+            Body::Preference(pair) => self.prompt_completion(&pair.prompt, &pair.chosen),
+            Body::Tokens(_) => Err(Error::input("found token ids, needed a text")),
+        }
+    }
+
     /// A question with `answer`, a letter or an option's text; `shots` are solved ones that precede it.
     pub(super) fn mcqa(&self, shots: &[&Line], line: &Line, answer: &str) -> Result<Rendered> {
         let mcqa = question_of(line)?;
@@ -94,7 +107,7 @@ impl Template {
     }
 
     /// An instruction with its output.
-    pub(super) fn instruction(&self, line: &Instruction) -> Result<Rendered> {
+    fn instruction(&self, line: &Instruction) -> Result<Rendered> {
         let Instruction { instruction, input, output } = line;
         match self {
             Self::Exam => Ok(exam::instruction(line)),
@@ -115,8 +128,19 @@ impl Template {
         }
     }
 
+    /// A conversation that is to be answered: all of it, but for a last turn of an assistant's.
+    pub(super) fn to_answer(&self, messages: &[Message]) -> Result<Rendered> {
+        match (self, messages.last()) {
+            (Self::Chat(chat), Some(last)) if last.role != Role::Assistant => {
+                let (text, completions) = (chat.render(messages, true)?, Vec::new());
+                Ok(Rendered { text, completions, has_special_tokens: true })
+            }
+            _ => self.messages(messages),
+        }
+    }
+
     /// A conversation.
-    pub(super) fn messages(&self, messages: &[Message]) -> Result<Rendered> {
+    fn messages(&self, messages: &[Message]) -> Result<Rendered> {
         match self {
             Self::Chat(chat) => chat.conversation(messages),
             Self::Exam | Self::Prompt(_) => Err(Error::input("a conversation needs a chat template")
