@@ -72,7 +72,7 @@ impl<'a> Cache<'a> {
         assert!(start + room <= rows, "{room} more tokens than the {start} of {rows} in the cache");
         let before = after.map_or_else(Vec::new, |row| {
             let run = &self.runs[self.run_of(row)];
-            run.before.iter().cloned().chain([run.rows.start..row as usize + 1]).collect()
+            run.before.iter().cloned().chain(std::iter::once(run.rows.start..row as usize + 1)).collect()
         });
         let position = after.map_or(0, |row| self.positions[row as usize] + 1);
         self.positions.extend(position..position + room as u32);
