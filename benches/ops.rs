@@ -11,7 +11,7 @@ use preceptor::base::philox::{Philox, Purpose, Stream};
 use preceptor::device::{Buffer, Device, Settings, Weight};
 use preceptor::ops::adamw::{self, Constants};
 use preceptor::ops::attention::{self, Heads, Layout, Saved};
-use preceptor::ops::cross_entropy::{self, Target};
+use preceptor::ops::cross_entropy::{self, Gradients, Target};
 use preceptor::ops::gated::{self, Activation};
 use preceptor::ops::lora::{self, Dropout, Factors};
 use preceptor::ops::rmsnorm::{self, Gain};
@@ -233,7 +233,14 @@ fn cross_entropy(criterion: &mut Criterion) {
             black_box(cross_entropy::forward(device, black_box(&h), &head, &targets, 1.0, None));
         });
         measure(&mut group, "loss and gradient", n, flops(4 * n * V * D), || {
-            black_box(cross_entropy::forward(device, black_box(&h), &head, &targets, 1.0, Some(&mut dh)));
+            black_box(cross_entropy::forward(
+                device,
+                black_box(&h),
+                &head,
+                &targets,
+                1.0,
+                Some(Gradients { dh: &mut dh, dw: None }),
+            ));
         });
     }
     group.finish();
@@ -261,7 +268,7 @@ fn adamw(criterion: &mut Criterion) {
         black_box(adamw::global_norm(device, black_box(&g)));
     });
     measure(&mut group, "update", len, bytes(7 * len), || {
-        adamw::update(device, &constants, &mut p, black_box(&g), &mut m, &mut v);
+        adamw::update(device, &constants, p.whole_mut(), black_box(&g).whole(), m.whole_mut(), v.whole_mut());
     });
     group.finish();
 }

@@ -7,13 +7,14 @@ use preceptor::adapter::{Linear, Lora};
 use preceptor::base::philox::{Philox, Purpose};
 use preceptor::device::Device;
 use preceptor::device::cpu::{Cpu, Mat};
+use preceptor::model::DropoutRun;
 use preceptor::model::settings::WeightStorage;
-use preceptor::model::{DropoutRun, Model};
 use preceptor::ops::adamw::{self, Constants};
 use preceptor::tensor::{Forest, Site};
+use preceptor::train::Learner;
 use preceptor::train::step::{self, Optimizer, SiteLoss};
 
-use golden::{Case, cases, cpu, gap};
+use golden::{Case, Trained, cases, cpu, gap, parameters};
 
 const THREADS: [usize; 4] = [1, 2, 3, 8];
 
@@ -62,15 +63,14 @@ fn dropout() -> DropoutRun {
     DropoutRun { philox: Philox::new(4, Purpose::Dropout), rate: 0.25, update: 7 }
 }
 
-/// The bits of the losses, the gradients' norm and the adapter after each of three updates.
-fn three_updates(device: &Device, case: &Case, model: &Model) -> Vec<(Vec<u64>, u64, Vec<u32>)> {
-    let mut adapter = case.adapter(device, model, "adapter_random");
-    let mut optimizer = Optimizer::new(device, adapter.len());
+/// The bits of the losses, the gradients' norm and what is trained after each of three updates.
+fn three_updates(device: &Device, mut learner: Learner, case: &Case) -> Vec<(Vec<u64>, u64, Vec<u32>)> {
+    let mut optimizer = Optimizer::new(device, learner.len());
     let mut update = |update: u64| {
         let forests = [case.forest(0)];
         let dropout = DropoutRun { update: update as u32, ..dropout() };
         let gradients = &mut optimizer.gradients;
-        let losses = step::gradient(device, model, &adapter, &forests, Some(&dropout), false, gradients);
+        let losses = step::gradient(device, &learner, &forests, Some(&dropout), false, gradients);
         let norm = adamw::global_norm(device, gradients);
         let constants = Constants {
             learning_rate: 1e-3,
@@ -81,9 +81,9 @@ fn three_updates(device: &Device, case: &Case, model: &Model) -> Vec<(Vec<u64>, 
             update,
             clip: 1.0,
         };
-        step::apply(device, &mut adapter, &mut optimizer, norm, 1.0, constants);
+        step::apply(device, &mut learner, &mut optimizer, norm, 1.0, constants);
         let losses = losses.iter().map(|l| l.loss.to_bits()).collect();
-        (losses, norm.to_bits(), bits(adapter.params().values()))
+        (losses, norm.to_bits(), bits(&parameters(&learner)))
     };
     (1..=3).map(&mut update).collect()
 }
@@ -91,14 +91,16 @@ fn three_updates(device: &Device, case: &Case, model: &Model) -> Vec<(Vec<u64>, 
 #[test]
 fn training_has_the_same_bits_for_any_number_of_threads_and_every_run() {
     for case in cases() {
-        let model = case.model(WeightStorage::Auto);
-        let first = three_updates(&cpu(1), &case, &model);
-        assert_ne!(first[0].2, first[2].2, "the adapter moves");
-        for threads in THREADS {
-            let device = cpu(threads);
-            for run in ["a fresh device", "used memory"] {
-                let found = three_updates(&device, &case, &model);
-                assert!(found == first, "{}: {threads} threads, {run}", case.folder.display());
+        for trained in [Trained::Adapter, Trained::Weights] {
+            let of = |device: &Device| three_updates(device, case.learner(device, trained), &case);
+            let first = of(&cpu(1));
+            assert_ne!(first[0].2, first[2].2, "what is trained moves");
+            for threads in THREADS {
+                let device = cpu(threads);
+                for run in ["a fresh device", "used memory"] {
+                    let what = format!("{}, {trained:?}: {threads} threads, {run}", case.folder.display());
+                    assert!(of(&device) == first, "{what}");
+                }
             }
         }
     }
@@ -107,14 +109,13 @@ fn training_has_the_same_bits_for_any_number_of_threads_and_every_run() {
 /// Losses and gradient of an update that consists of `forests`.
 fn gradient(
     device: &Device,
-    model: &Model,
-    adapter: &Lora,
+    learner: &Learner,
     forests: &[Forest],
     dropout: Option<&DropoutRun>,
     recompute: bool,
 ) -> (Vec<SiteLoss>, Vec<f32>) {
-    let mut gradients = device.zeros(1, adapter.len());
-    let losses = step::gradient(device, model, adapter, forests, dropout, recompute, &mut gradients);
+    let mut gradients = device.zeros(1, learner.len());
+    let losses = step::gradient(device, learner, forests, dropout, recompute, &mut gradients);
     (losses, gradients.values().to_vec())
 }
 
@@ -122,11 +123,12 @@ fn gradient(
 fn recomputed_blocks_have_the_same_bits() {
     let device = cpu(2);
     for case in cases() {
-        let model = case.model(WeightStorage::Auto);
-        let adapter = case.adapter(&device, &model, "adapter_random");
-        for dropout in [None, Some(&dropout())] {
+        for (trained, dropout) in
+            [(Trained::Adapter, None), (Trained::Adapter, Some(&dropout())), (Trained::Weights, None)]
+        {
+            let learner = case.learner(&device, trained);
             let [kept, recomputed] = [false, true]
-                .map(|recompute| gradient(&device, &model, &adapter, &[case.forest(0)], dropout, recompute));
+                .map(|recompute| gradient(&device, &learner, &[case.forest(0)], dropout, recompute));
             assert_eq!(kept.0, recomputed.0, "{}", case.folder.display());
             assert_eq!(bits(&kept.1), bits(&recomputed.1), "{}", case.folder.display());
         }
@@ -139,8 +141,8 @@ fn recomputed_blocks_have_the_same_bits() {
 fn an_adapter_on_one_linear_has_the_bits_it_has_among_all() {
     let device = cpu(2);
     for case in cases() {
-        let model = case.model(WeightStorage::Auto);
-        for linear in model.spec().linears() {
+        let linears = case.model(WeightStorage::Auto).spec().linears();
+        for linear in &linears {
             let mut numbers = Philox::new(2, Purpose::Sampling).stream([linear.number(), 0, 0]);
             let mut of = |linears: &[Linear], values: &mut Vec<f32>| {
                 let shapes: Vec<_> = linears.iter().map(|&linear| (linear, 3, 6.0)).collect();
@@ -149,12 +151,13 @@ fn an_adapter_on_one_linear_has_the_bits_it_has_among_all() {
                 let range = module.a.start..module.b.end;
                 values.resize_with(range.len(), || numbers.next_f32() - 0.5);
                 adapter.params_mut().values_mut()[range.clone()].copy_from_slice(values);
-                let (losses, gradients) = gradient(&device, &model, &adapter, &[case.forest(0)], None, false);
+                let learner = Learner { model: case.model(WeightStorage::Auto), adapter: Some(adapter) };
+                let (losses, gradients) = gradient(&device, &learner, &[case.forest(0)], None, false);
                 (losses, bits(&gradients[range]))
             };
             let mut values = Vec::new();
-            let alone = of(&[linear], &mut values);
-            let among_all = of(&model.spec().linears(), &mut values);
+            let alone = of(&[*linear], &mut values);
+            let among_all = of(&linears, &mut values);
             assert!(alone.1.iter().any(|&g| g != 0), "{linear}: a gradient that is all zero");
             assert!(alone == among_all, "{}, {linear}", case.folder.display());
         }
@@ -180,22 +183,23 @@ fn part(forest: &Forest, examples: &[u32]) -> Forest {
 fn micro_batches_do_not_change_an_update() {
     let device = cpu(2);
     for case in cases() {
-        let model = case.model(WeightStorage::Auto);
-        let adapter = case.adapter(&device, &model, "adapter_random");
         let whole = case.forest(0);
         let examples: Vec<u32> = whole.segments.iter().map(|s| s.example).collect();
         let (first, rest) = examples.split_at(1);
         let cuts: [Vec<&[u32]>; 3] = [vec![first, rest], vec![rest, first], examples.chunks(1).collect()];
-        for dropout in [None, Some(&dropout())] {
+        for (trained, dropout) in
+            [(Trained::Adapter, None), (Trained::Adapter, Some(&dropout())), (Trained::Weights, None)]
+        {
+            let learner = case.learner(&device, trained);
             let growth = dropout.map_or(1.0, |d| 1.0 / f64::from((1.0 - d.rate) * (1.0 - d.rate)));
-            let (mut losses, one) =
-                gradient(&device, &model, &adapter, std::slice::from_ref(&whole), dropout, false);
+            let (mut losses, one) = gradient(&device, &learner, std::slice::from_ref(&whole), dropout, false);
             losses.sort_by_key(|l| l.example);
             for cut in &cuts {
                 let forests: Vec<Forest> = cut.iter().map(|examples| part(&whole, examples)).collect();
-                let (mut of_parts, parts) = gradient(&device, &model, &adapter, &forests, dropout, false);
+                let (mut of_parts, parts) = gradient(&device, &learner, &forests, dropout, false);
                 of_parts.sort_by_key(|l| l.example);
-                let what = format!("{}, {cut:?}, dropout {}", case.folder.display(), dropout.is_some());
+                let (name, drops) = (case.folder.display(), dropout.is_some());
+                let what = format!("{name}, {trained:?}, {cut:?}, dropout {drops}");
                 assert_eq!(losses.len(), of_parts.len(), "{what}");
                 // a loss is at most twice as far off as the logits
                 let allowed = 2.0 * 20.0 * growth * case.noise("logits");
@@ -203,7 +207,7 @@ fn micro_batches_do_not_change_an_update() {
                     assert_eq!((x.example, x.weight), (y.example, y.weight), "{what}");
                     assert!((x.loss - y.loss).abs() <= allowed, "{what}: {x:?} {y:?} +- {allowed:e}");
                 }
-                let (gap, allowed) = (gap(&one, &parts), 20.0 * growth * case.noise("grads"));
+                let (gap, allowed) = (gap(&one, &parts), 20.0 * growth * case.noise(trained.noise()));
                 println!("{what}: gradients {gap:.1e}, allowed {allowed:.1e}");
                 assert!(gap <= allowed, "{what}: gradients {gap:e} > {allowed:e}");
             }

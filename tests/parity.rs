@@ -16,6 +16,7 @@ use preceptor::model::{Batch, Model, Pass, pass::Keep};
 use preceptor::ops::adamw::{self, Constants};
 use preceptor::ops::cross_entropy;
 use preceptor::tensor::{Checkpoint, DType, Forest, StoredFile};
+use preceptor::train::Learner;
 use preceptor::train::schedule::{Decay, Schedule};
 use preceptor::train::step::{self, Optimizer};
 
@@ -94,10 +95,11 @@ fn gradients_of_every_lora_matrix() {
         let adapter = case.adapter(&device, &model, "adapter_random");
         let truth = StoredFile::open(&case.folder.join("grads_random.safetensors")).unwrap();
         let mut gradients = device.zeros(1, adapter.len());
-        let losses =
-            step::gradient(&device, &model, &adapter, &[case.forest(0)], None, false, &mut gradients);
+        let learner = Learner { model, adapter: Some(adapter) };
+        let losses = step::gradient(&device, &learner, &[case.forest(0)], None, false, &mut gradients);
         let loss_gap = (step::mean_loss(&losses) - case.reference["loss_random"].as_f64().unwrap()).abs();
         let mut worst = 0.0_f64;
+        let adapter = learner.adapter.unwrap();
         for module in adapter.modules() {
             for (matrix, range) in [("A", module.a.clone()), ("B", module.b.clone())] {
                 let theirs =
@@ -126,8 +128,9 @@ fn training_losses_final_adapter_and_merge() {
         let model = case.model(WeightStorage::Auto);
         let settings = &case.reference["settings"];
         let number = |key: &str| settings[key].as_f64().unwrap();
-        let mut adapter = case.adapter(&device, &model, settings["start"].as_str().unwrap_or("adapter_init"));
-        let mut optimizer = Optimizer::new(&device, adapter.len());
+        let adapter = case.adapter(&device, &model, settings["start"].as_str().unwrap_or("adapter_init"));
+        let mut learner = Learner { model, adapter: Some(adapter) };
+        let mut optimizer = Optimizer::new(&device, learner.len());
         let schedule = Schedule {
             peak: number("peak_lr"),
             warmup: number("warmup") as u64,
@@ -144,7 +147,7 @@ fn training_losses_final_adapter_and_merge() {
         for update in 0..schedule.updates {
             let forest = case.forest(update as usize % case.batches.len());
             let of_sites =
-                step::gradient(&device, &model, &adapter, &[forest], None, false, &mut optimizer.gradients);
+                step::gradient(&device, &learner, &[forest], None, false, &mut optimizer.gradients);
             let norm = adamw::global_norm(&device, &optimizer.gradients);
             worst_loss = worst_loss.max((step::mean_loss(&of_sites) - losses[update as usize]).abs());
             worst_norm = worst_norm.max((norm / norms[update as usize] - 1.0).abs());
@@ -157,9 +160,10 @@ fn training_losses_final_adapter_and_merge() {
                 update: update + 1,
                 clip: 1.0,
             };
-            step::apply(&device, &mut adapter, &mut optimizer, norm, number("clip"), constants);
+            step::apply(&device, &mut learner, &mut optimizer, norm, number("clip"), constants);
         }
-        let theirs = case.adapter(&device, &model, "adapter_final");
+        let Learner { model, adapter } = learner;
+        let (adapter, theirs) = (adapter.unwrap(), case.adapter(&device, &model, "adapter_final"));
         let final_gap = gap(theirs.params().values(), adapter.params().values());
         let final_noise = case.noise("adapter_final").max(1e-5);
         println!(

@@ -3,11 +3,10 @@
 
 mod golden;
 
-use preceptor::model::settings::WeightStorage;
 use preceptor::tensor::{Forest, Site};
 use preceptor::train::step::{self, SiteLoss};
 
-use golden::{cases, cpu, gap};
+use golden::{Trained, cases, cpu, gap, parts};
 
 /// A forest by its segments' parents and lengths. Every segment that is no one's parent ends an example.
 #[derive(Clone, Copy, Debug)]
@@ -128,13 +127,14 @@ fn by_example(mut losses: Vec<SiteLoss>) -> Vec<SiteLoss> {
 fn shared_prefixes_do_not_change_losses_and_gradients() {
     let device = cpu(2);
     for case in cases() {
-        let model = case.model(WeightStorage::Auto);
-        let adapter = case.adapter(&device, &model, "adapter_random");
-        for shape in &SHAPES {
+        for (shape, trained) in SHAPES
+            .iter()
+            .flat_map(|shape| [Trained::Adapter, Trained::Weights].map(|trained| (shape, trained)))
+        {
+            let learner = case.learner(&device, trained);
             let [shared, flat] = both(shape, &case.forest(0).tokens).map(|forest| {
-                let mut gradients = device.zeros(1, adapter.len());
-                let losses =
-                    step::gradient(&device, &model, &adapter, &[forest], None, false, &mut gradients);
+                let mut gradients = device.zeros(1, learner.len());
+                let losses = step::gradient(&device, &learner, &[forest], None, false, &mut gradients);
                 (by_example(losses), gradients.values().to_vec())
             });
             let what = format!("{}, {shape:?}", case.folder.display());
@@ -145,18 +145,13 @@ fn shared_prefixes_do_not_change_losses_and_gradients() {
                 assert!((x.loss - y.loss).abs() <= allowed, "{what}: {x:?} {y:?} +- {allowed:e}");
             }
             let largest = flat.1.iter().fold(0.0_f64, |max, g| max.max(f64::from(g.abs())));
-            let growth = (largest / case.noise("grads_largest")).max(1.0);
-            for module in adapter.modules() {
-                for range in [module.a.clone(), module.b.clone()] {
-                    let (x, y) = (&shared.1[range.clone()], &flat.1[range]);
-                    assert!(
-                        y.iter().any(|g| *g != 0.0),
-                        "{what}: a gradient of {} is all zero",
-                        module.linear
-                    );
-                    let (gap, allowed) = (gap(x, y), 20.0 * growth * case.noise("grads"));
-                    assert!(gap <= allowed, "{what}, {}: {gap:e} > {allowed:e}", module.linear);
-                }
+            let noise = trained.noise();
+            let growth = (largest / case.noise(&format!("{noise}_largest"))).max(1.0);
+            for (name, range) in parts(&learner) {
+                let (x, y) = (&shared.1[range.clone()], &flat.1[range]);
+                assert!(y.iter().any(|g| *g != 0.0), "{what}: a gradient of {name} is all zero");
+                let (gap, allowed) = (gap(x, y), 20.0 * growth * case.noise(noise));
+                assert!(gap <= allowed, "{what}, {name}: {gap:e} > {allowed:e}");
             }
         }
     }

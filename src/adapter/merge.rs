@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
@@ -12,7 +11,7 @@ use crate::base::{Error, Result, files};
 use crate::device::Device;
 use crate::ops;
 use crate::tensor::stored::{self, Draft, Stored, StoredFile};
-use crate::tensor::{Checkpoint, DType};
+use crate::tensor::{Checkpoint, DType, checkpoint};
 
 /// What rounding to the stored type took from the merged weights.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -55,7 +54,7 @@ pub fn merge(device: &Device, base: &Checkpoint, lora: &Lora, out: &Path) -> Res
             let name = file.path().file_name().expect("an opened file has a name");
             stored::write(&folder.join(name), drafts(device, file, lora, &error)?)?;
         }
-        copy_others(base, folder)
+        checkpoint::copy_others(base.folder(), folder, &[])
     })?;
     let error = error.into_inner();
     if error.merged != lora.modules().len() {
@@ -113,16 +112,4 @@ fn merged(
     let bytes = stored::narrow(&sum, dtype);
     error.borrow_mut().add(&base, update.values(), &stored::widen(&bytes, dtype));
     bytes
-}
-
-/// Copies everything but weights: configuration, tokenizer, index.
-fn copy_others(base: &Checkpoint, folder: &Path) -> Result<()> {
-    for path in files::list(base.folder())? {
-        let weights =
-            path.extension().is_some_and(|e| e == "safetensors" || e == "bin" || e == "gguf" || e == "pt");
-        if let (true, false, Some(name)) = (path.is_file(), weights, path.file_name()) {
-            fs::copy(&path, folder.join(name)).map_err(|e| Error::io("copy", &path, &e))?;
-        }
-    }
-    Ok(())
 }

@@ -106,8 +106,11 @@ impl Settings {
         if let Some((pattern, alpha)) = self.alpha_pattern.iter().find(|(_, a)| !positive(**a)) {
             return fail("alpha_pattern", format!("found {alpha} for `{pattern}`, needed a number above 0"));
         }
-        if self.method == Method::Full {
-            return fail("method", "found `full`, but this version trains `lora` only".into());
+        if self.method == Method::Full && !self.init_from.is_empty() {
+            return fail(
+                "init_from",
+                "set, but `full` trains no adapter; name the model to start from in `model.path`".into(),
+            );
         }
         if let Some(module) = self.modules_to_save.first() {
             return fail(

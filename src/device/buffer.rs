@@ -43,6 +43,21 @@ impl Buffer {
         Part(&self.values()[range])
     }
 
+    /// All values, seen as a vector.
+    pub fn whole(&self) -> Part<'_> {
+        Part(self.values())
+    }
+
+    /// All values, seen as a vector to be written.
+    pub fn whole_mut(&mut self) -> PartMut<'_> {
+        PartMut::new(self.values_mut())
+    }
+
+    /// A run of values to be written.
+    pub fn part_mut(&mut self, range: Range<usize>) -> PartMut<'_> {
+        PartMut::new(&mut self.values_mut()[range])
+    }
+
     /// Two runs of values at once; the first ends before the second starts.
     pub fn two_parts_mut(&mut self, first: Range<usize>, second: Range<usize>) -> (PartMut<'_>, PartMut<'_>) {
         assert!(first.end <= second.start, "the parts overlap or stand in the other order");
@@ -71,7 +86,11 @@ impl<'a> Part<'a> {
 #[derive(Debug)]
 pub struct PartMut<'a>(&'a mut [f32]);
 
-impl PartMut<'_> {
+impl<'a> PartMut<'a> {
+    pub(super) fn new(values: &'a mut [f32]) -> Self {
+        Self(values)
+    }
+
     /// Its values.
     pub fn values_mut(&mut self) -> &mut [f32] {
         self.0

@@ -1,4 +1,4 @@
-//! A frozen weight as it is stored: f32, bf16 or f16, in a mapped file or in memory.
+//! A weight as it is stored: f32, bf16 or f16, in a mapped file or in memory.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -7,9 +7,10 @@ use std::sync::Arc;
 use half::{bf16, f16};
 use memmap2::Mmap;
 
+use super::buffer::PartMut;
 use crate::tensor::{DType, stored};
 
-/// A row-major matrix (or, with one row, a vector) that training never changes.
+/// A row-major matrix (or, with one row, a vector). Only full fine-tuning changes it.
 #[derive(Clone, Debug)]
 pub struct Weight {
     source: Source,
@@ -89,6 +90,18 @@ impl Weight {
     /// All of it as f32, row-major.
     pub fn f32(&self) -> Cow<'_, [f32]> {
         self.rows_f32(0..self.rows)
+    }
+
+    /// All of it as f32, to be changed: it moves into memory where it is not there yet, and other clones
+    /// of it keep their values.
+    pub fn f32_mut(&mut self) -> PartMut<'_> {
+        if !matches!(self.source, Source::Owned(_)) {
+            *self = Self::owned(self.f32().into_owned(), self.rows, self.cols);
+        }
+        match &mut self.source {
+            Source::Owned(values) => PartMut::new(Arc::make_mut(values).as_mut_slice()),
+            Source::Mapped { .. } => unreachable!("it was just moved into memory"),
+        }
     }
 
     /// The same matrix held in memory as f32.

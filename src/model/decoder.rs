@@ -11,18 +11,19 @@
 //! follows exist only for the wanted rows (`queries`). Shapes: N tokens, Q query rows, D, H, K, E, F as in `ops`.
 
 use super::batch::{DropoutRun, TokenRows};
-use super::weights::{Block, Model};
+use super::parameters::Id;
+use super::weights::{Block, LinearWeights, Model};
 use crate::adapter::{Lora, Projection};
-use crate::device::{Buffer, Device, Weight};
+use crate::device::{Buffer, Device, PartMut};
 use crate::ops::lora::Dropout;
-use crate::ops::rmsnorm::{self, Gain};
 use crate::ops::rope::{self, Turn};
-use crate::ops::{attention, gated, linear, lora, rows};
+use crate::ops::{attention, gated, linear, lora, rmsnorm, rows};
 
 /// What all blocks of a pass share.
 pub(super) struct Context<'a> {
     pub(super) device: &'a Device,
     pub(super) model: &'a Model,
+    /// What is trained; without an adapter, every weight.
     pub(super) adapter: Option<&'a Lora>,
     pub(super) dropout: Option<&'a DropoutRun>,
     pub(super) tables: &'a [rope::Table],
@@ -32,7 +33,7 @@ pub(super) struct Context<'a> {
 /// How far down a block's gradient is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
-    /// To the block's input: a lower block has an adapter.
+    /// To the block's input: a lower block has an adapter, or all weights are trained.
     Input,
     /// To this linear's adapter and no further.
     DownTo(Projection),
@@ -111,14 +112,14 @@ pub(super) fn forward(
     let asked = queries.unwrap_or(all);
     let mut step = Step { context, block, layer, xa: Default::default() };
 
-    let (n, x_rrms) = step.norm(x, &block.attention_norm);
+    let (n, x_rrms) = step.norm(x, block.attention_norm);
     let n_asked = queries.map(|rows| gather(device, &n, rows));
     let q = step.linear(Projection::Q, n_asked.as_ref().unwrap_or(&n), asked);
     let k = step.linear(Projection::K, &n, all);
     let v = step.linear(Projection::V, &n, all);
     drop((n, n_asked));
-    let (mut q, q_normed) = step.optional_norm(q, block.query_norm.as_ref());
-    let (mut k, k_normed) = step.optional_norm(k, block.key_norm.as_ref());
+    let (mut q, q_normed) = step.optional_norm(q, block.query_norm);
+    let (mut k, k_normed) = step.optional_norm(k, block.key_norm);
     rope::apply(device, &mut q, &asked.positions, table, Turn::Forward);
     rope::apply(device, &mut k, &all.positions, table, Turn::Forward);
 
@@ -128,19 +129,19 @@ pub(super) fn forward(
     attention::forward(device, &heads, &asked.layout, &q, &k, &v, &mut o, &mut lse);
 
     let projected = step.linear(Projection::O, &o, asked);
-    let (mut mid, o_normed) = step.optional_norm(projected, block.attention_output_norm.as_ref());
+    let (mut mid, o_normed) = step.optional_norm(projected, block.attention_output_norm);
     match queries {
         None => rows::add(device, x, &mut mid),
         Some(asked) => rows::add(device, &gather(device, x, asked), &mut mid),
     }
 
-    let (n, mid_rrms) = step.norm(&mid, &block.mlp_norm);
+    let (n, mid_rrms) = step.norm(&mid, block.mlp_norm);
     let g = step.linear(Projection::Gate, &n, asked);
     let u = step.linear(Projection::Up, &n, asked);
     let mut m = device.buffer(asked.len(), spec.intermediate);
     gated::forward(device, spec.activation, &g, &u, &mut m);
     let projected = step.linear(Projection::Down, &m, asked);
-    let (mut out, out_normed) = step.optional_norm(projected, block.mlp_output_norm.as_ref());
+    let (mut out, out_normed) = step.optional_norm(projected, block.mlp_output_norm);
     rows::add(device, &mid, &mut out);
 
     let Step { xa, .. } = step;
@@ -149,7 +150,7 @@ pub(super) fn forward(
     (out, saved)
 }
 
-/// Adds the block's adapter gradients to `gradients`; returns dx (N x D) if it is needed.
+/// Adds the gradients of what is trained to `gradients`; returns dx (N x D) if it is needed.
 pub(super) fn backward(
     context: &Context<'_>,
     layer: usize,
@@ -183,7 +184,7 @@ pub(super) fn backward(
     } = inner;
     let mut step = StepBack { context, block, layer, need, xa, gradients };
 
-    let d_projected = step.optional_norm(&d_out, out_normed, block.mlp_output_norm.as_ref());
+    let d_projected = step.optional_norm(&d_out, out_normed, block.mlp_output_norm);
     let mut m = device.buffer(asked.len(), spec.intermediate);
     gated::forward(device, spec.activation, &g, &u, &mut m);
     let mut dm = device.zeros(asked.len(), spec.intermediate);
@@ -194,7 +195,7 @@ pub(super) fn backward(
     }
     gated::backward(device, spec.activation, &dm, &mut g, &mut u);
     drop(dm);
-    let n = step.norm_again(&mid, &mid_rrms, &block.mlp_norm);
+    let n = step.norm_again(&mid, &mid_rrms, block.mlp_norm);
     let mut dn = device.zeros(asked.len(), spec.hidden);
     step.linear(Projection::Gate, &g, &n, asked, &mut dn);
     step.linear(Projection::Up, &u, &n, asked, &mut dn);
@@ -203,10 +204,10 @@ pub(super) fn backward(
         return None;
     }
     let mut d_mid = d_out;
-    step.norm(&dn, &mid, &mid_rrms, &block.mlp_norm, &mut d_mid);
+    step.norm(&dn, &mid, &mid_rrms, block.mlp_norm, &mut d_mid);
     drop((dn, mid));
 
-    let d_projected = step.optional_norm(&d_mid, o_normed, block.attention_output_norm.as_ref());
+    let d_projected = step.optional_norm(&d_mid, o_normed, block.attention_output_norm);
     let mut d_o = device.zeros(asked.len(), spec.query_width());
     step.linear(Projection::O, d_projected.as_ref().unwrap_or(&d_mid), &o, asked, &mut d_o);
     drop(d_projected);
@@ -223,9 +224,9 @@ pub(super) fn backward(
 
     rope::apply(device, &mut dq, &asked.positions, table, Turn::Back);
     rope::apply(device, &mut dk, &all.positions, table, Turn::Back);
-    let dq = step.optional_norm(&dq, q_normed, block.query_norm.as_ref()).unwrap_or(dq);
-    let dk = step.optional_norm(&dk, k_normed, block.key_norm.as_ref()).unwrap_or(dk);
-    let n = step.norm_again(&x, &x_rrms, &block.attention_norm);
+    let dq = step.optional_norm(&dq, q_normed, block.query_norm).unwrap_or(dq);
+    let dk = step.optional_norm(&dk, k_normed, block.key_norm).unwrap_or(dk);
+    let n = step.norm_again(&x, &x_rrms, block.attention_norm);
     let mut dn = device.zeros(all.len(), spec.hidden);
     match queries {
         None => step.linear(Projection::Q, &dq, &n, asked, &mut dn),
@@ -248,7 +249,7 @@ pub(super) fn backward(
             dx
         }
     };
-    step.norm(&dn, &x, &x_rrms, &block.attention_norm, &mut dx);
+    step.norm(&dn, &x, &x_rrms, block.attention_norm, &mut dx);
     Some(dx)
 }
 
@@ -259,11 +260,6 @@ fn gather(device: &Device, x: &Buffer, rows: &TokenRows) -> Buffer {
 }
 
 impl Context<'_> {
-    fn gain<'a>(&self, weight: &'a Weight) -> Gain<'a> {
-        let spec = self.model.spec();
-        Gain { weight, offset: spec.norm_offset, eps: spec.norm_eps }
-    }
-
     fn dropout<'a>(&'a self, number: u32, rows: &'a TokenRows) -> Option<Dropout<'a>> {
         self.dropout.map(|run| Dropout {
             philox: &run.philox,
@@ -284,30 +280,31 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    fn norm(&self, x: &Buffer, weight: &Weight) -> (Buffer, Buffer) {
-        let device = self.context.device;
+    fn norm(&self, x: &Buffer, norm: Id) -> (Buffer, Buffer) {
+        let (device, gain) = (self.context.device, self.context.model.gain(norm));
         let mut y = device.buffer(x.rows(), x.cols());
-        let mut rrms = device.buffer(x.rows(), x.cols() / weight.cols());
-        rmsnorm::forward(device, x, self.context.gain(weight), &mut y, &mut rrms);
+        let mut rrms = device.buffer(x.rows(), x.cols() / gain.weight.cols());
+        rmsnorm::forward(device, x, gain, &mut y, &mut rrms);
         (y, rrms)
     }
 
     /// The norm of `x` and what its backward pass reads; `x` itself where there is no norm.
-    fn optional_norm(&self, x: Buffer, weight: Option<&Weight>) -> (Buffer, Option<NormInput>) {
-        match weight {
+    fn optional_norm(&self, x: Buffer, norm: Option<Id>) -> (Buffer, Option<NormInput>) {
+        match norm {
             None => (x, None),
-            Some(weight) => {
-                let (y, rrms) = self.norm(&x, weight);
+            Some(norm) => {
+                let (y, rrms) = self.norm(&x, norm);
                 (y, Some(NormInput { x, rrms }))
             }
         }
     }
 
     fn linear(&mut self, projection: Projection, x: &Buffer, rows: &TokenRows) -> Buffer {
-        let Context { device, adapter, .. } = *self.context;
-        let frozen = self.block.linear(projection);
-        let mut y = device.buffer(x.rows(), frozen.weight.rows());
-        linear::forward(device, x, &frozen.weight, frozen.bias.as_ref(), &mut y);
+        let Context { device, model, adapter, .. } = *self.context;
+        let LinearWeights { weight, bias } = self.block.linear(projection);
+        let weight = model.weight(weight);
+        let mut y = device.buffer(x.rows(), weight.rows());
+        linear::forward(device, x, weight, bias.map(|bias| model.weight(bias)), &mut y);
         if let Some((adapter, module)) = adapter.and_then(|a| Some((a, a.module(self.layer, projection)?))) {
             let mut xa = device.buffer(x.rows(), module.rank);
             let dropout = self.context.dropout(module.linear.number(), rows);
@@ -329,35 +326,48 @@ struct StepBack<'a> {
 }
 
 impl StepBack<'_> {
-    fn norm_again(&self, x: &Buffer, rrms: &Buffer, weight: &Weight) -> Buffer {
+    /// Where the gradient of a weight goes, if it is trained.
+    fn gradient_of(&mut self, weight: Id) -> Option<PartMut<'_>> {
+        let Context { model, adapter, .. } = *self.context;
+        adapter.is_none().then(|| self.gradients.part_mut(model.parameter(weight).range.clone()))
+    }
+
+    fn norm_again(&self, x: &Buffer, rrms: &Buffer, norm: Id) -> Buffer {
         let mut y = self.context.device.buffer(x.rows(), x.cols());
-        rmsnorm::again(self.context.device, x, rrms, self.context.gain(weight), &mut y);
+        rmsnorm::again(self.context.device, x, rrms, self.context.model.gain(norm), &mut y);
         y
     }
 
-    fn norm(&self, dy: &Buffer, x: &Buffer, rrms: &Buffer, weight: &Weight, dx: &mut Buffer) {
-        rmsnorm::backward(self.context.device, dy, x, rrms, self.context.gain(weight), dx);
+    fn norm(&mut self, dy: &Buffer, x: &Buffer, rrms: &Buffer, norm: Id, dx: &mut Buffer) {
+        let device = self.context.device;
+        if let Some(dw) = self.gradient_of(norm) {
+            rmsnorm::gain_gradient(device, dy, x, rrms, dw);
+        }
+        rmsnorm::backward(device, dy, x, rrms, self.context.model.gain(norm), dx);
     }
 
     /// The gradient through a norm that may not be there.
-    fn optional_norm(
-        &self,
-        dy: &Buffer,
-        input: Option<NormInput>,
-        weight: Option<&Weight>,
-    ) -> Option<Buffer> {
-        let (NormInput { x, rrms }, weight) = (input?, weight?);
+    fn optional_norm(&mut self, dy: &Buffer, input: Option<NormInput>, norm: Option<Id>) -> Option<Buffer> {
+        let (NormInput { x, rrms }, norm) = (input?, norm?);
         let mut dx = self.context.device.zeros(x.rows(), x.cols());
-        self.norm(dy, &x, &rrms, weight, &mut dx);
+        self.norm(dy, &x, &rrms, norm, &mut dx);
         Some(dx)
     }
 
-    /// Adds the adapter's gradients and, where something below needs it, the gradient of `x`.
+    /// Adds the gradients of the adapter, or of the linear's own weights, and, where something below needs it,
+    /// the gradient of `x`.
     fn linear(&mut self, projection: Projection, dy: &Buffer, x: &Buffer, rows: &TokenRows, dx: &mut Buffer) {
-        let Context { device, adapter, .. } = *self.context;
+        let Context { device, model, adapter, .. } = *self.context;
+        let LinearWeights { weight, bias } = self.block.linear(projection);
         let mut dx = self.need.input_of(projection).then_some(dx);
         if let Some(dx) = dx.as_deref_mut() {
-            linear::backward(device, dy, &self.block.linear(projection).weight, dx);
+            linear::backward(device, dy, model.weight(weight), dx);
+        }
+        if let Some(dw) = self.gradient_of(weight) {
+            linear::weight_gradient(device, dy, x, dw);
+        }
+        if let Some(db) = bias.and_then(|bias| self.gradient_of(bias)) {
+            linear::bias_gradient(device, dy, db);
         }
         let Some((adapter, module)) = adapter.and_then(|a| Some((a, a.module(self.layer, projection)?)))
         else {

@@ -5,7 +5,9 @@
 
 pub mod batch;
 mod decoder;
+pub mod directory;
 pub mod init;
+pub mod parameters;
 pub mod pass;
 mod rope;
 pub mod settings;
@@ -13,6 +15,7 @@ pub mod spec;
 pub mod weights;
 
 pub use batch::{Batch, DropoutRun};
+pub use parameters::Parameter;
 pub use pass::Pass;
 pub use settings::Settings;
 pub use spec::Spec;

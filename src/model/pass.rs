@@ -3,10 +3,9 @@
 use super::batch::{Batch, DropoutRun, TokenRows};
 use super::decoder::{self, BlockSaved, Context, Need};
 use super::weights::Model;
-use crate::adapter::{Lora, Projection};
+use crate::adapter::Lora;
 use crate::device::{Buffer, Device};
-use crate::ops::rmsnorm::{self, Gain};
-use crate::ops::{embedding, rope};
+use crate::ops::{embedding, rmsnorm, rope};
 
 /// What a forward pass keeps for its backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +36,8 @@ enum Kept {
 }
 
 impl Pass {
-    /// Runs the model over a batch.
+    /// Runs the model over a batch. For the backward pass, `adapter` is what is trained: an adapter, or,
+    /// without one, every weight.
     pub fn forward(
         device: &Device,
         model: &Model,
@@ -53,13 +53,14 @@ impl Pass {
         let context = Context { device, model, adapter, dropout, tables: &tables, all: &batch.all };
 
         let mut x = device.buffer(batch.forest.len(), spec.hidden);
-        embedding::forward(device, &model.embedding, &batch.forest.tokens, spec.embedding_scale, &mut x);
+        let table = model.weight(model.embedding);
+        embedding::forward(device, table, &batch.forest.tokens, spec.embedding_scale, &mut x);
         let mut blocks = Vec::new();
-        let lowest = lowest_adapted(adapter);
+        let lowest = lowest_trained(adapter);
         for layer in 0..spec.layers.len() {
             let (out, saved) =
                 decoder::forward(&context, layer, queries(batch, layer, spec.layers.len()), &x);
-            // Below the lowest adapter there is no backward pass.
+            // Below what is trained there is no backward pass.
             let kept = match keep {
                 Keep::Nothing => None,
                 _ if lowest.is_none_or(|(lowest, _)| layer < lowest) => None,
@@ -69,36 +70,38 @@ impl Pass {
             blocks.extend(kept);
             x = out;
         }
-        let gain = Gain { weight: &model.norm, offset: spec.norm_offset, eps: spec.norm_eps };
         let mut hidden = device.buffer(x.rows(), x.cols());
         let mut rrms = device.buffer(x.rows(), 1);
-        rmsnorm::forward(device, &x, gain, &mut hidden, &mut rrms);
+        rmsnorm::forward(device, &x, model.gain(model.norm), &mut hidden, &mut rrms);
         Self { hidden, tables, blocks, last: x, rrms }
     }
 
-    /// Adds the adapter's gradients to `gradients` (the arena's layout), given the gradient of `hidden`.
+    /// Adds the gradients of what is trained to `gradients` (the layout of the adapter's arena, or of the model's
+    /// parameters), given the gradient of `hidden`. The LM head's is not among them.
     ///
     /// The arguments are those of the forward pass; it must have kept something.
     pub fn backward(
         self,
         device: &Device,
         model: &Model,
-        adapter: &Lora,
+        adapter: Option<&Lora>,
         batch: &Batch<'_>,
         dropout: Option<&DropoutRun>,
         d_hidden: &Buffer,
         gradients: &mut Buffer,
     ) {
-        let Some((lowest, projection)) = lowest_adapted(Some(adapter)) else { return };
+        let Some((lowest, need_of_lowest)) = lowest_trained(adapter) else { return };
         let spec = model.spec();
         let layers = spec.layers.len();
         assert_eq!(self.blocks.len(), layers - lowest, "the forward pass kept nothing to go back on");
-        let context =
-            Context { device, model, adapter: Some(adapter), dropout, tables: &self.tables, all: &batch.all };
+        let context = Context { device, model, adapter, dropout, tables: &self.tables, all: &batch.all };
 
-        let gain = Gain { weight: &model.norm, offset: spec.norm_offset, eps: spec.norm_eps };
+        if adapter.is_none() {
+            let dw = gradients.part_mut(model.parameter(model.norm).range.clone());
+            rmsnorm::gain_gradient(device, d_hidden, &self.last, &self.rrms, dw);
+        }
         let mut dx = device.zeros(self.last.rows(), self.last.cols());
-        rmsnorm::backward(device, d_hidden, &self.last, &self.rrms, gain, &mut dx);
+        rmsnorm::backward(device, d_hidden, &self.last, &self.rrms, model.gain(model.norm), &mut dx);
         for (layer, kept) in (lowest..layers).zip(self.blocks).rev() {
             let queries = queries(batch, layer, layers);
             let saved = match kept {
@@ -108,12 +111,14 @@ impl Pass {
                     BlockSaved { x, inner }
                 }
             };
-            let need = if layer == lowest { Need::DownTo(projection) } else { Need::Input };
+            let need = if layer == lowest { need_of_lowest } else { Need::Input };
             match decoder::backward(&context, layer, queries, saved, dx, need, gradients) {
                 Some(of_input) => dx = of_input,
-                None => break,
+                None => return,
             }
         }
+        let d_table = gradients.part_mut(model.parameter(model.embedding).range.clone());
+        embedding::backward(device, &dx, &batch.forest.tokens, spec.embedding_scale, d_table);
     }
 }
 
@@ -122,7 +127,12 @@ fn queries<'a>(batch: &'a Batch<'_>, layer: usize, layers: usize) -> Option<&'a 
     batch.wanted.as_ref().filter(|_| layer + 1 == layers)
 }
 
-/// The first adapted linear in the order of the forward pass.
-fn lowest_adapted(adapter: Option<&Lora>) -> Option<(usize, Projection)> {
-    adapter?.modules().first().map(|m| (m.linear.layer, m.linear.projection))
+/// The lowest block that is trained, and how far down its gradient is wanted.
+fn lowest_trained(adapter: Option<&Lora>) -> Option<(usize, Need)> {
+    match adapter {
+        None => Some((0, Need::Input)),
+        Some(adapter) => {
+            adapter.modules().first().map(|m| (m.linear.layer, Need::DownTo(m.linear.projection)))
+        }
+    }
 }

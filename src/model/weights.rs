@@ -1,48 +1,53 @@
 //! Weights by name: every tensor that the specification needs, checked for shape and type, none copied
 //! before all are found.
 
+use std::ops::Range;
 use std::path::Path;
 
+use super::parameters::{Id, Parameter};
 use super::settings::WeightStorage;
 use super::spec::Spec;
-use crate::adapter::Projection;
+use crate::adapter::{Linear, Projection};
 use crate::base::{Error, Result};
 use crate::device::{Weight, free_memory};
+use crate::ops::rmsnorm::Gain;
 use crate::tensor::{Checkpoint, DType};
 
-/// A frozen linear.
-#[derive(Debug)]
-pub(super) struct FrozenLinear {
-    pub(super) weight: Weight,
-    pub(super) bias: Option<Weight>,
+/// The weights of one linear.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LinearWeights {
+    pub(super) weight: Id,
+    pub(super) bias: Option<Id>,
 }
 
 /// The weights of one block.
 #[derive(Debug)]
 pub(super) struct Block {
-    pub(super) attention_norm: Weight,
-    pub(super) attention_output_norm: Option<Weight>,
-    pub(super) mlp_norm: Weight,
-    pub(super) mlp_output_norm: Option<Weight>,
-    pub(super) query_norm: Option<Weight>,
-    pub(super) key_norm: Option<Weight>,
-    linears: [FrozenLinear; 7],
+    pub(super) attention_norm: Id,
+    pub(super) attention_output_norm: Option<Id>,
+    pub(super) mlp_norm: Id,
+    pub(super) mlp_output_norm: Option<Id>,
+    pub(super) query_norm: Option<Id>,
+    pub(super) key_norm: Option<Id>,
+    linears: [LinearWeights; 7],
 }
 
 impl Block {
-    pub(super) fn linear(&self, projection: Projection) -> &FrozenLinear {
-        &self.linears[projection as usize]
+    pub(super) fn linear(&self, projection: Projection) -> LinearWeights {
+        self.linears[projection as usize]
     }
 }
 
-/// A model: its specification and its frozen weights.
+/// A model: its specification and its weights, which only full fine-tuning changes.
 #[derive(Debug)]
 pub struct Model {
     spec: Spec,
-    pub(super) embedding: Weight,
+    parameters: Vec<Parameter>,
+    pub(super) embedding: Id,
     pub(super) blocks: Vec<Block>,
-    pub(super) norm: Weight,
-    head: Option<Weight>,
+    pub(super) norm: Id,
+    /// The embedding, where it is tied.
+    pub(super) head: Id,
 }
 
 impl Model {
@@ -55,16 +60,20 @@ impl Model {
 
     /// Finds the weights that `spec` needs in `checkpoint`.
     pub fn new(spec: Spec, checkpoint: &Checkpoint, storage: WeightStorage) -> Result<Self> {
-        let mut finder = Finder { checkpoint, used: 0, stored_bytes: 0, f32_bytes: 0 };
+        let mut finder = Finder { checkpoint, parameters: Vec::new(), stored_bytes: 0 };
         let find = &mut finder;
         let (vocabulary, hidden) = (spec.vocabulary, spec.hidden);
         let embedding = find.matrix("model.embed_tokens.weight", vocabulary, hidden)?;
-        let norm = find.vector("model.norm.weight", hidden)?;
-        let head = if spec.tied { None } else { Some(find.matrix("lm_head.weight", vocabulary, hidden)?) };
         let blocks = (0..spec.layers.len()).map(|layer| block(find, &spec, layer)).collect::<Result<_>>()?;
-        let model = Self { spec, embedding, blocks, norm, head };
-        finder.report_unused(&model.spec);
-        Ok(if finder.widen(storage) { model.widened() } else { model })
+        let norm = find.vector("model.norm.weight", hidden)?;
+        let head = if spec.tied { embedding } else { find.matrix("lm_head.weight", vocabulary, hidden)? };
+        finder.report_unused(&spec);
+        let widen = finder.widen(storage);
+        let mut model = Self { spec, parameters: finder.parameters, embedding, blocks, norm, head };
+        if widen {
+            model.widen();
+        }
+        Ok(model)
     }
 
     /// What it is.
@@ -72,59 +81,74 @@ impl Model {
         &self.spec
     }
 
+    /// Every weight, in the order of the forward pass.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Every weight, in the order of the forward pass.
+    pub fn parameters_mut(&mut self) -> &mut [Parameter] {
+        &mut self.parameters
+    }
+
+    /// Takes the weights of a model of the same specification; what types they have in files is not taken.
+    pub(super) fn take_weights(&mut self, other: Self) {
+        for (parameter, other) in self.parameters.iter_mut().zip(other.parameters) {
+            parameter.weight = other.weight;
+        }
+    }
+
+    pub(super) fn parameter(&self, id: Id) -> &Parameter {
+        &self.parameters[id.0]
+    }
+
+    pub(super) fn weight(&self, id: Id) -> &Weight {
+        &self.parameter(id).weight
+    }
+
+    /// A norm's gain and constants.
+    pub(super) fn gain(&self, norm: Id) -> Gain<'_> {
+        Gain { weight: self.weight(norm), offset: self.spec.norm_offset, eps: self.spec.norm_eps }
+    }
+
     /// The LM head's weight, V x D.
     pub fn head(&self) -> &Weight {
-        self.head.as_ref().unwrap_or(&self.embedding)
+        self.weight(self.head)
+    }
+
+    /// Where the LM head's gradient stands: with the embedding's, where it is tied.
+    pub fn head_range(&self) -> Range<usize> {
+        self.parameter(self.head).range.clone()
     }
 
     /// The type that its linears are held in.
     pub fn dtype(&self) -> DType {
-        self.embedding.dtype()
+        self.weight(self.embedding).dtype()
     }
 
     /// Every matrix in memory as f32.
-    fn widened(mut self) -> Self {
-        self.embedding = self.embedding.widened();
-        self.head = self.head.map(|w| w.widened());
-        for linear in self.blocks.iter_mut().flat_map(|b| &mut b.linears) {
-            linear.weight = linear.weight.widened();
+    fn widen(&mut self) {
+        for parameter in self.parameters.iter_mut().filter(|p| p.shape.len() == 2) {
+            parameter.weight = parameter.weight.widened();
         }
-        self
     }
 }
 
 fn block(find: &mut Finder<'_>, spec: &Spec, layer: usize) -> Result<Block> {
-    let prefix = format!("model.layers.{layer}");
-    let mut norm = |name: &str, width: usize| find.vector(&format!("{prefix}.{name}.weight"), width);
-    let hidden = spec.hidden;
-    let attention_norm = norm("input_layernorm", hidden)?;
+    let mut find = InBlock { find, spec, layer };
+    let attention_norm = find.norm("input_layernorm", spec.hidden)?;
+    let (q, k, v) = (find.linear(Projection::Q)?, find.linear(Projection::K)?, find.linear(Projection::V)?);
+    let query_norm = find.norm_if(spec.query_key_norms, "self_attn.q_norm", spec.head_dim)?;
+    let key_norm = find.norm_if(spec.query_key_norms, "self_attn.k_norm", spec.head_dim)?;
+    let o = find.linear(Projection::O)?;
     // Gemma calls the norm of attention's output what others call the norm before the feed-forward block.
-    let (attention_output_norm, mlp_norm, mlp_output_norm) = if spec.output_norms {
-        (
-            Some(norm("post_attention_layernorm", hidden)?),
-            norm("pre_feedforward_layernorm", hidden)?,
-            Some(norm("post_feedforward_layernorm", hidden)?),
-        )
-    } else {
-        (None, norm("post_attention_layernorm", hidden)?, None)
-    };
-    let (query_norm, key_norm) = if spec.query_key_norms {
-        (Some(norm("self_attn.q_norm", spec.head_dim)?), Some(norm("self_attn.k_norm", spec.head_dim)?))
-    } else {
-        (None, None)
-    };
-    let mut linears = Vec::with_capacity(Projection::ALL.len());
-    for linear in &spec.linears_of(layer) {
-        let has_bias = match linear.projection {
-            Projection::Q | Projection::K | Projection::V => spec.biases.qkv,
-            Projection::O => spec.biases.output,
-            Projection::Gate | Projection::Up | Projection::Down => spec.biases.mlp,
-        };
-        let weight = find.matrix(&format!("{linear}.weight"), linear.outputs, linear.inputs)?;
-        let bias = has_bias.then(|| find.vector(&format!("{linear}.bias"), linear.outputs)).transpose()?;
-        linears.push(FrozenLinear { weight, bias });
-    }
-    let linears = linears.try_into().expect("a block has as many linears as there are projections");
+    let attention_output_norm = find.norm_if(spec.output_norms, "post_attention_layernorm", spec.hidden)?;
+    let before_mlp = if spec.output_norms { "pre_feedforward_layernorm" } else { "post_attention_layernorm" };
+    let mlp_norm = find.norm(before_mlp, spec.hidden)?;
+    let (gate, up, down) =
+        (find.linear(Projection::Gate)?, find.linear(Projection::Up)?, find.linear(Projection::Down)?);
+    let mlp_output_norm = find.norm_if(spec.output_norms, "post_feedforward_layernorm", spec.hidden)?;
+    let linears = [q, k, v, o, gate, up, down];
     Ok(Block {
         attention_norm,
         attention_output_norm,
@@ -136,23 +160,48 @@ fn block(find: &mut Finder<'_>, spec: &Spec, layer: usize) -> Result<Block> {
     })
 }
 
+/// Finds the weights of one block.
+struct InBlock<'a, 'b> {
+    find: &'a mut Finder<'b>,
+    spec: &'a Spec,
+    layer: usize,
+}
+
+impl InBlock<'_, '_> {
+    fn norm(&mut self, name: &str, width: usize) -> Result<Id> {
+        self.find.vector(&format!("model.layers.{}.{name}.weight", self.layer), width)
+    }
+
+    fn norm_if(&mut self, there: bool, name: &str, width: usize) -> Result<Option<Id>> {
+        there.then(|| self.norm(name, width)).transpose()
+    }
+
+    fn linear(&mut self, projection: Projection) -> Result<LinearWeights> {
+        let (inputs, outputs) = self.spec.shape(projection);
+        let linear = Linear { layer: self.layer, projection, inputs, outputs };
+        let weight = self.find.matrix(&format!("{linear}.weight"), outputs, inputs)?;
+        let has_bias = self.spec.biases.of(projection);
+        let bias = has_bias.then(|| self.find.vector(&format!("{linear}.bias"), outputs)).transpose()?;
+        Ok(LinearWeights { weight, bias })
+    }
+}
+
 struct Finder<'a> {
     checkpoint: &'a Checkpoint,
-    used: usize,
+    parameters: Vec<Parameter>,
     stored_bytes: usize,
-    f32_bytes: usize,
 }
 
 impl Finder<'_> {
-    fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Weight> {
+    fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Id> {
         self.weight(name, &[rows, cols], rows, cols)
     }
 
-    fn vector(&mut self, name: &str, len: usize) -> Result<Weight> {
+    fn vector(&mut self, name: &str, len: usize) -> Result<Id> {
         self.weight(name, &[len], 1, len)
     }
 
-    fn weight(&mut self, name: &str, shape: &[usize], rows: usize, cols: usize) -> Result<Weight> {
+    fn weight(&mut self, name: &str, shape: &[usize], rows: usize, cols: usize) -> Result<Id> {
         let (file, stored) = self.checkpoint.find(name).ok_or_else(|| {
             Error::input("the model needs this weight, but no file of the directory has it")
                 .file(self.checkpoint.folder())
@@ -167,10 +216,16 @@ impl Finder<'_> {
                 .file(file.path())
                 .key(name)
         })?;
-        self.used += 1;
-        self.f32_bytes += stored.elements() * 4;
         self.stored_bytes += if dtype == DType::F32 { 0 } else { stored.elements() * 4 };
-        Ok(Weight::mapped(file.map(), stored.bytes.clone(), dtype, rows, cols))
+        let start = self.parameters.last().map_or(0, |last| last.range.end);
+        self.parameters.push(Parameter {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            stored: dtype,
+            range: start..start + stored.elements(),
+            weight: Weight::mapped(file.map(), stored.bytes.clone(), dtype, rows, cols),
+        });
+        Ok(Id(self.parameters.len() - 1))
     }
 
     fn report_unused(&self, spec: &Spec) {
@@ -178,11 +233,11 @@ impl Finder<'_> {
         let ignored =
             |name: &str| (spec.tied && name == "lm_head.weight") || name.ends_with("rotary_emb.inv_freq");
         let total = self.checkpoint.names().filter(|name| !ignored(name)).count();
-        if total > self.used {
+        if total > self.parameters.len() {
             tracing::warn!(
                 "{}: {} of {total} tensors are not used by a {} model",
                 self.checkpoint.folder().display(),
-                total - self.used,
+                total - self.parameters.len(),
                 spec.model_type,
             );
         }

@@ -6,7 +6,7 @@
 //! p -= lr/(1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps)
 //! ```
 //!
-//! p, g, m, v: P values, one contiguous arena of all adapters; t counts from 1. Sums of squares run in f64
+//! p, g, m, v: P values: the contiguous arenas of all adapters, or one weight's; t counts from 1. Sums of squares run in f64
 //! over fixed blocks. Source: Loshchilov & Hutter 2019, in the order of operations of torch.optim.AdamW;
 //! the clip is torch's clip_grad_norm_; docs/math.md#adamw.
 
@@ -14,7 +14,7 @@ pub mod cuda;
 
 use rayon::prelude::*;
 
-use crate::device::{Buffer, Device};
+use crate::device::{Buffer, Device, Part, PartMut};
 
 /// The optimizer's constants at one update.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -89,17 +89,19 @@ pub fn clip_factor(norm: f64, max_norm: f64) -> f32 {
 pub fn update(
     device: &Device,
     constants: &Constants,
-    p: &mut Buffer,
-    g: &Buffer,
-    m: &mut Buffer,
-    v: &mut Buffer,
+    mut p: PartMut<'_>,
+    g: Part<'_>,
+    mut m: PartMut<'_>,
+    mut v: PartMut<'_>,
 ) {
+    let (p, g, m, v) = (p.values_mut(), g.values(), m.values_mut(), v.values_mut());
+    assert_eq!([p.len(), m.len(), v.len()], [g.len(); 3], "adamw: lengths");
     const BLOCK: usize = 1 << 14;
     let Device::Cpu(cpu) = device;
     let Rates { decay, step, root, beta1, rest1, beta2, rest2, epsilon } = constants.rates();
     cpu.run(|| {
-        let moments = m.values_mut().par_chunks_mut(BLOCK).zip(v.values_mut().par_chunks_mut(BLOCK));
-        let values = p.values_mut().par_chunks_mut(BLOCK).zip(g.values().par_chunks(BLOCK));
+        let moments = m.par_chunks_mut(BLOCK).zip(v.par_chunks_mut(BLOCK));
+        let values = p.par_chunks_mut(BLOCK).zip(g.par_chunks(BLOCK));
         values.zip(moments).for_each(|((p, g), (m, v))| {
             for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
                 let g = g * constants.clip;

@@ -3,20 +3,20 @@
 //! ```text
 //! z = h W^T        lse = ln sum_v e^z_v
 //! l = w (lse - (1 - eps) z_y - eps/V sum_v z_v)
-//! dz = w (softmax(z) - (1 - eps) 1_y - eps/V)         dh = dz W
+//! dz = w (softmax(z) - (1 - eps) 1_y - eps/V)         dh = dz W         dW = dz^T h
 //! ```
 //!
-//! Shapes: h S x D, W V x D (frozen: no dW), dh S x D. A row may carry several targets (examples that share
+//! Shapes: h S x D, W V x D, dh S x D; dW is computed only where W is trained. A row may carry several targets (examples that share
 //! a prefix); their losses and gradients add. Sums over V run in f64. eps: Szegedy et al. 2016;
 //! docs/math.md#cross_entropy.
-//! Cost: 2 S V D FLOPs forward, twice that with gradients; S/chunk passes over W.
+//! Cost: 2 S V D FLOPs forward, as much again for each of dh and dW; S/chunk passes over W.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use crate::device::cpu::Mat;
-use crate::device::{Buffer, Device, Weight};
+use crate::device::{Buffer, Device, PartMut, Weight};
 
 /// One loss at a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,16 +31,25 @@ pub struct Target {
     pub smoothing: f32,
 }
 
-/// The loss of each target, not weighted; with `dh`, also the gradient of `scale` times the weighted sum.
+/// Where gradients go.
+#[derive(Debug)]
+pub struct Gradients<'a> {
+    /// The hidden states': overwritten.
+    pub dh: &'a mut Buffer,
+    /// The head's, where it is trained: added to.
+    pub dw: Option<PartMut<'a>>,
+}
+
+/// The loss of each target, not weighted; with `gradients`, also those of `scale` times the weighted sum.
 ///
-/// `targets` ascend by row. `dh` is overwritten.
+/// `targets` ascend by row.
 pub fn forward(
     device: &Device,
     h: &Buffer,
     head: &Weight,
     targets: &[Target],
     scale: f32,
-    mut dh: Option<&mut Buffer>,
+    mut gradients: Option<Gradients<'_>>,
 ) -> Vec<f64> {
     assert!(targets.is_sorted_by_key(|t| t.row), "targets ascend by row");
     let Device::Cpu(cpu) = device;
@@ -54,10 +63,14 @@ pub fn forward(
         let mut z = device.buffer(chunk.len(), vocabulary);
         let h = Mat::new(&h.values()[chunk.start * width..chunk.end * width], chunk.len(), width);
         cpu.gemm(z.values_mut(), h, w.t(), 1.0, false);
-        losses.extend(chunk_losses(device, &mut z, chunk.clone(), targets, scale, dh.is_some()));
-        if let Some(dh) = dh.as_deref_mut() {
+        losses.extend(chunk_losses(device, &mut z, chunk.clone(), targets, scale, gradients.is_some()));
+        if let Some(Gradients { dh, dw }) = &mut gradients {
             let dh = &mut dh.values_mut()[chunk.start * width..chunk.end * width];
-            cpu.gemm(dh, Mat::new(z.values(), chunk.len(), vocabulary), w, 1.0, false);
+            let dz = Mat::new(z.values(), chunk.len(), vocabulary);
+            cpu.gemm(dh, dz, w, 1.0, false);
+            if let Some(dw) = dw {
+                cpu.gemm(dw.values_mut(), dz.t(), h, 1.0, true);
+            }
         }
     }
     losses

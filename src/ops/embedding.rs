@@ -1,10 +1,11 @@
 //! ```text
-//! y[n] = scale * table[tokens[n]]
+//! y[n] = scale * table[tokens[n]]        d_table[tokens[n]] += scale * dy[n]
 //! ```
 //!
-//! Shapes: table V x D (stored type), y N x D. Tokens must be below V.
+//! Shapes: table V x D (stored type), y N x D. Tokens must be below V. The gradient is computed only where the
+//! table is trained.
 
-use crate::device::{Buffer, Device, Weight};
+use crate::device::{Buffer, Device, PartMut, Weight};
 
 /// Looks `tokens` up in `table`; `scale` is 1 but for Gemma.
 pub fn forward(device: &Device, table: &Weight, tokens: &[u32], scale: f32, y: &mut Buffer) {
@@ -17,4 +18,17 @@ pub fn forward(device: &Device, table: &Weight, tokens: &[u32], scale: f32, y: &
             *out = scale * value;
         }
     });
+}
+
+/// Adds the gradient of `table` to `d_table`: one token after the other, so that a row's sum has one order.
+pub fn backward(device: &Device, dy: &Buffer, tokens: &[u32], scale: f32, mut d_table: PartMut<'_>) {
+    assert_eq!(dy.rows(), tokens.len(), "embedding: gradient shape");
+    let Device::Cpu(_) = device;
+    let width = dy.cols();
+    for (n, &token) in tokens.iter().enumerate() {
+        let at = token as usize * width;
+        for (sum, dy) in d_table.values_mut()[at..at + width].iter_mut().zip(dy.row(n)) {
+            *sum += scale * dy;
+        }
+    }
 }

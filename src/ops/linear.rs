@@ -1,16 +1,16 @@
-//! The product with a frozen weight.
+//! The product with a weight.
 //!
 //! ```text
-//! y = x W^T + b        dx = dy W
+//! y = x W^T + b        dx = dy W        dW = dy^T x        db = sum_n dy
 //! ```
 //!
-//! Shapes: x N x in, W out x in (stored type, widened as it is used), b out, y N x out. No dW: W is frozen.
-//! Cost: 2 N in out FLOPs each way.
+//! Shapes: x N x in, W out x in (stored type, widened as it is used), b out, y N x out. dW and db are computed
+//! only where W is trained. Cost: 2 N in out FLOPs for each of y, dx and dW.
 
 pub mod cuda;
 
 use crate::device::cpu::Mat;
-use crate::device::{Buffer, Device, Weight};
+use crate::device::{Buffer, Device, PartMut, Weight};
 
 /// y = x W^T (+ b)
 pub fn forward(device: &Device, x: &Buffer, w: &Weight, bias: Option<&Weight>, y: &mut Buffer) {
@@ -33,4 +33,24 @@ pub fn backward(device: &Device, dy: &Buffer, w: &Weight, dx: &mut Buffer) {
     let values = w.f32();
     let (dy, w) = (Mat::new(dy.values(), dy.rows(), w.rows()), Mat::new(&values, w.rows(), w.cols()));
     cpu.gemm(dx.values_mut(), dy, w, 1.0, true);
+}
+
+/// `dW += dy^T x`
+pub fn weight_gradient(device: &Device, dy: &Buffer, x: &Buffer, mut dw: PartMut<'_>) {
+    let (n, inputs, outputs) = (x.rows(), x.cols(), dy.cols());
+    assert_eq!((dy.rows(), dw.values_mut().len()), (n, outputs * inputs), "linear: weight gradient shapes");
+    let Device::Cpu(cpu) = device;
+    let (dy, x) = (Mat::new(dy.values(), n, outputs), Mat::new(x.values(), n, inputs));
+    cpu.gemm(dw.values_mut(), dy.t(), x, 1.0, true);
+}
+
+/// `db += sum_n dy`
+pub fn bias_gradient(device: &Device, dy: &Buffer, mut db: PartMut<'_>) {
+    assert_eq!(db.values_mut().len(), dy.cols(), "linear: bias gradient shape");
+    let Device::Cpu(cpu) = device;
+    cpu.add_column_sums(db.values_mut(), dy.rows(), |row, sums| {
+        for (sum, &dy) in sums.iter_mut().zip(dy.row(row)) {
+            *sum += f64::from(dy);
+        }
+    });
 }

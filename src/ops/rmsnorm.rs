@@ -2,16 +2,17 @@
 //!
 //! ```text
 //! y = x * rrms * g      rrms = 1 / sqrt(mean(x^2) + eps)      g = offset + w
-//! dx = rrms * (dy g - x rrms^2 mean(dy g x))
+//! dx = rrms * (dy g - x rrms^2 mean(dy g x))        dw = sum dy x rrms
 //! ```
 //!
 //! A group is `w.cols()` wide: a whole row (D), or one head (E) of a row that holds several.
-//! `offset` is 0, or 1 for Gemma. Sums of squares are kept in f64. The gain is frozen: no dw.
+//! `offset` is 0, or 1 for Gemma. Sums of squares are kept in f64. dw, a sum over all groups, is computed only
+//! where w is trained.
 //! Source: Zhang & Sennrich 2019; docs/math.md#rmsnorm.
 
 pub mod cuda;
 
-use crate::device::{Buffer, Device, Weight};
+use crate::device::{Buffer, Device, PartMut, Weight};
 
 /// The gain of a norm and its constants.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +70,20 @@ pub fn backward(device: &Device, dy: &Buffer, x: &Buffer, rrms: &Buffer, gain: G
         let pull = (dot / width as f64) as f32 * rrms[i] * rrms[i];
         for d in 0..width {
             out[d] += rrms[i] * (dy[d] * gain_at(d) - x[d] * pull);
+        }
+    });
+}
+
+/// `dw += ` the gradient of the gain's weight.
+pub fn gain_gradient(device: &Device, dy: &Buffer, x: &Buffer, rrms: &Buffer, mut dw: PartMut<'_>) {
+    let width = dw.values_mut().len();
+    check(x, dy, rrms, width);
+    let Device::Cpu(cpu) = device;
+    let (dy, x, rrms) = (dy.values(), x.values(), rrms.values());
+    cpu.add_column_sums(dw.values_mut(), rrms.len(), |i, sums| {
+        let group = i * width..(i + 1) * width;
+        for ((sum, &dy), &x) in sums.iter_mut().zip(&dy[group.clone()]).zip(&x[group]) {
+            *sum += f64::from(dy) * f64::from(x * rrms[i]);
         }
     });
 }

@@ -1,6 +1,7 @@
 //! The safetensors files of a Hugging Face directory: one file, or shards with an index.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
@@ -8,8 +9,10 @@ use serde::Deserialize;
 use super::stored::{Stored, StoredFile};
 use crate::base::{Error, Result, files};
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+/// The file of all weights.
+pub const SINGLE: &str = "model.safetensors";
+/// Which shard has which weight, where there are several.
+pub const INDEX: &str = "model.safetensors.index.json";
 
 /// All tensors of a directory, wherever they stand.
 #[derive(Clone, Debug)]
@@ -100,6 +103,22 @@ pub fn check_folder(folder: &Path) -> Result<()> {
         return Ok(());
     }
     Err(Error::input("found no directory, needed a Hugging Face model directory").file(folder))
+}
+
+/// Copies the files of the directory `from` that hold no weights, such as configuration and tokenizer, into the
+/// directory `to`, but for those named in `without`.
+pub fn copy_others(from: &Path, to: &Path, without: &[&str]) -> Result<()> {
+    for path in files::list(from)? {
+        let weights =
+            path.extension().is_some_and(|e| e == "safetensors" || e == "bin" || e == "gguf" || e == "pt");
+        let Some(name) = path.file_name().filter(|name| !without.iter().any(|out| name == out)) else {
+            continue;
+        };
+        if path.is_file() && !weights {
+            fs::copy(&path, to.join(name)).map_err(|e| Error::io("copy", &path, &e))?;
+        }
+    }
+    Ok(())
 }
 
 /// A shard is a file of the directory itself: no path leads out of it.

@@ -184,6 +184,20 @@ impl<'a> Draft<'a> {
             bytes: Box::new(move || Cow::Borrowed(bytes)),
         }
     }
+
+    /// Values that are made when their turn comes, rounded to `dtype`.
+    pub fn rounded(dtype: DType, shape: &[usize], values: impl Fn() -> Cow<'a, [f32]> + 'a) -> Self {
+        Self {
+            dtype: match dtype {
+                DType::F32 => Dtype::F32,
+                DType::F16 => Dtype::F16,
+                DType::BF16 => Dtype::BF16,
+            },
+            shape: shape.to_vec(),
+            len: shape.iter().product::<usize>() * dtype.size(),
+            bytes: Box::new(move || Cow::Owned(narrow(&values(), dtype))),
+        }
+    }
 }
 
 impl View for Draft<'_> {

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! checkpoints/step-N/
-//!   adapter_config.json  adapter_model.safetensors    the adapter, in PEFT's format
-//!   optimizer.safetensors                             m and v, in the arena's layout
+//!   adapter_config.json  adapter_model.safetensors    the adapter, in PEFT's format; or, of full fine-tuning,
+//!   model.safetensors  config.json ...                the model, in f32
+//!   optimizer.safetensors                             m and v, in the layout of what is trained
 //!   state.json                                        update, order, data, best evaluation, checksums
 //! ```
 //!
@@ -16,8 +17,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::learner::Learner;
 use super::step::Optimizer;
-use crate::adapter::{Linear, Lora, peft};
 use crate::base::{Error, Result, files, hash};
 use crate::device::Device;
 use crate::report::run::Totals;
@@ -64,7 +65,7 @@ impl Checkpoints {
     pub fn write(
         &self,
         mut state: State,
-        adapter: &Lora,
+        learner: &Learner,
         optimizer: &Optimizer,
         base: &str,
         dropout: f64,
@@ -74,7 +75,7 @@ impl Checkpoints {
             return Ok(path);
         }
         files::write_folder_atomic(&path, |folder| {
-            peft::write(folder, adapter, base, dropout)?;
+            learner.write_exact(folder, base, dropout)?;
             let moments = [("m", &optimizer.m), ("v", &optimizer.v)];
             let drafts = moments.map(|(name, b)| (name.to_owned(), Draft::f32s(b.values(), &[b.cols()])));
             stored::write(&folder.join(OPTIMIZER), drafts)?;
@@ -90,16 +91,17 @@ impl Checkpoints {
         Ok(path)
     }
 
-    /// Reads the newest whole checkpoint, if there is any; damaged ones are passed over with a warning.
+    /// Reads the newest whole checkpoint, if there is any, into `learner`; damaged ones are passed over with a
+    /// warning.
     ///
     /// # Errors
     /// `same_run` refuses a checkpoint's state, or there are checkpoints and all are damaged.
     pub fn newest(
         &self,
         device: &Device,
-        linears: &[Linear],
+        learner: &mut Learner,
         same_run: impl Fn(&State) -> Result<()>,
-    ) -> Result<Option<(State, Lora, Optimizer)>> {
+    ) -> Result<Option<(State, Optimizer)>> {
         let found = self.list()?;
         for (_, path) in found.iter().rev() {
             let state = match read_state(path) {
@@ -110,8 +112,8 @@ impl Checkpoints {
                 }
             };
             same_run(&state)?;
-            match read_tensors(device, path, &state, linears) {
-                Ok((adapter, optimizer)) => return Ok(Some((state, adapter, optimizer))),
+            match read_tensors(device, path, &state, learner) {
+                Ok(optimizer) => return Ok(Some((state, optimizer))),
                 Err(error) => tracing::warn!("{error}; passing this checkpoint over"),
             }
         }
@@ -142,34 +144,29 @@ fn read_state(folder: &Path) -> Result<State> {
         .map_err(|e| Error::input(format!("not a checkpoint's state: {e}")).file(&path))
 }
 
-fn read_tensors(
-    device: &Device,
-    folder: &Path,
-    state: &State,
-    linears: &[Linear],
-) -> Result<(Lora, Optimizer)> {
+fn read_tensors(device: &Device, folder: &Path, state: &State, learner: &mut Learner) -> Result<Optimizer> {
     for (name, expected) in &state.checksums {
         let file = folder.join(name);
         if checksum(&file)? != *expected {
             return Err(Error::input("its content is not what was written: the checksum differs").file(file));
         }
     }
-    let adapter = peft::read(device, folder, linears)?;
+    learner.read(device, folder)?;
     let file = StoredFile::open(&folder.join(OPTIMIZER))?;
-    let mut optimizer = Optimizer::new(device, adapter.len());
+    let mut optimizer = Optimizer::new(device, learner.len());
     for (name, buffer) in [("m", &mut optimizer.m), ("v", &mut optimizer.v)] {
         let values = file.f32s(name)?;
-        if values.len() != adapter.len() {
-            let what = format!("found {} values, needed {}", values.len(), adapter.len());
+        if values.len() != learner.len() {
+            let what = format!("found {} values, needed {}", values.len(), learner.len());
             return Err(Error::input(what).file(file.path()).key(name));
         }
         buffer.values_mut().copy_from_slice(&values);
     }
-    Ok((adapter, optimizer))
+    Ok(optimizer)
 }
 
 fn checksum(file: &Path) -> Result<String> {
-    fs::read(file).map(|bytes| hash::sha256(&bytes)).map_err(|e| Error::io("read", file, &e))
+    fs::File::open(file).and_then(hash::sha256_reader).map_err(|e| Error::io("read", file, &e))
 }
 
 fn name_of(path: &Path) -> String {

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! per token and frozen linear   2 in out forward, 2 in out for dx from the lowest adapter on; no dW
+//! per token and trained linear  2 in out each for forward, dx and dW
 //! per adapter                   6 R (in + out)
 //! attention                     4 H E per (query, visible key) forward, twice that backward
-//! LM head                       2 V D per loss row forward, 2 V D backward
+//! LM head                       2 V D per loss row each for forward, dh and, where it is trained, dW
 //! ```
 //!
 //! Only what the result needs counts: recomputation does not, shared prefixes count once.
@@ -13,22 +14,26 @@ use crate::adapter::{Lora, Projection};
 use crate::model::Spec;
 use crate::tensor::Forest;
 
-/// FLOPs of one forward and backward pass over `forest`.
-pub fn training(spec: &Spec, adapter: &Lora, forest: &Forest) -> f64 {
+/// FLOPs of one forward and backward pass over `forest`; without an adapter every weight is trained.
+pub fn training(spec: &Spec, adapter: Option<&Lora>, forest: &Forest) -> f64 {
     let tokens = forest.len() as f64;
     let wanted = forest.site_tokens();
     let rows = wanted.len() as f64;
-    let lowest = adapter.modules().first().map_or(spec.layers.len(), |m| m.linear.layer);
+    let lowest = match adapter {
+        Some(adapter) => adapter.modules().first().map_or(spec.layers.len(), |m| m.linear.layer),
+        None => 0,
+    };
+    let of_weights = if adapter.is_none() { 1.0 } else { 0.0 };
     let last = spec.layers.len() - 1;
-    let mut flops = 4.0 * rows * (spec.vocabulary * spec.hidden) as f64;
+    let mut flops = (4.0 + 2.0 * of_weights) * rows * (spec.vocabulary * spec.hidden) as f64;
     for (layer, constants) in spec.layers.iter().enumerate() {
-        let passes = if layer >= lowest { 2.0 } else { 1.0 };
+        let passes = if layer >= lowest { 2.0 } else { 1.0 } + of_weights;
         for projection in Projection::ALL {
             let everywhere = layer < last || matches!(projection, Projection::K | Projection::V);
             let n = if everywhere { tokens } else { rows };
             let (inputs, outputs) = spec.shape(projection);
             flops += passes * 2.0 * n * (inputs * outputs) as f64;
-            if let Some(module) = adapter.module(layer, projection) {
+            if let Some(module) = adapter.and_then(|a| a.module(layer, projection)) {
                 flops += 6.0 * n * (module.rank * (inputs + outputs)) as f64;
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! OUT/  config.resolved.toml  order.jsonl  metrics.jsonl  events.out.tfevents.*  report.html
-//!       checkpoints/step-N/   best/   adapter/ (appears last: the run is finished)
+//!       checkpoints/step-N/   best/   adapter/ or model/ (appears last: the run is finished)
 //! ```
 
 use std::fs;
@@ -20,6 +20,9 @@ pub enum Found {
     /// A finished run.
     Finished,
 }
+
+/// What a run leaves last: an adapter, or a whole model.
+const RESULTS: [&str; 2] = ["adapter", "model"];
 
 /// The output folder of a run.
 #[derive(Clone, Debug)]
@@ -41,7 +44,7 @@ impl Folder {
         }
         let found = if empty {
             Found::Fresh
-        } else if folder.adapter().is_dir() {
+        } else if RESULTS.iter().any(|name| path.join(name).is_dir()) {
             Found::Finished
         } else if folder.checkpoints().is_dir() {
             Found::Unfinished
@@ -101,12 +104,12 @@ impl Folder {
         self.0.join("checkpoints")
     }
 
-    /// The final adapter.
-    pub fn adapter(&self) -> PathBuf {
-        self.0.join("adapter")
+    /// What the run leaves: the adapter, or the model of full fine-tuning.
+    pub fn result(&self, full: bool) -> PathBuf {
+        self.0.join(RESULTS[usize::from(full)])
     }
 
-    /// The adapter that evaluated best after update `step`.
+    /// What evaluated best after update `step`.
     pub fn best(&self, step: u64) -> PathBuf {
         self.bests().join(format!("step-{step}"))
     }
@@ -115,7 +118,7 @@ impl Folder {
         self.0.join("best")
     }
 
-    /// Removes the best adapters of other updates than `step`.
+    /// Removes the best results of other updates than `step`.
     pub fn remove_other_bests(&self, step: u64) -> Result<()> {
         let keep = self.best(step);
         for path in files::list(&self.bests())?.iter().filter(|path| **path != keep) {

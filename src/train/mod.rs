@@ -6,6 +6,7 @@ pub mod accuracy;
 pub mod checkpoint;
 pub mod flops;
 pub mod folder;
+pub mod learner;
 pub mod plan;
 mod same_run;
 pub mod schedule;
@@ -15,5 +16,6 @@ pub mod signals;
 pub mod step;
 pub mod trainer;
 
+pub use learner::Learner;
 pub use settings::Settings;
 pub use trainer::{Job, Outcome, run};

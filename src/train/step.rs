@@ -3,14 +3,15 @@
 //! The loss of an update is sum(w l) / sum(w) over its trained tokens, however they are cut into
 //! micro-batches: every gradient is scaled by 1 / sum(w) of the whole update, and gradients add.
 
+use super::learner::Learner;
 use crate::adapter::Lora;
 use crate::device::{Buffer, Device};
 use crate::model::{Batch, DropoutRun, Model, Pass, pass::Keep};
 use crate::ops::adamw::{self, Constants};
-use crate::ops::cross_entropy::{self, Target};
+use crate::ops::cross_entropy::{self, Gradients, Target};
 use crate::tensor::{Forest, Site};
 
-/// Gradients and moments of an adapter, in its arena's layout.
+/// Gradients and moments of what is trained, in the layout of its arena.
 #[derive(Debug)]
 pub struct Optimizer {
     /// The gradient of the current update.
@@ -48,25 +49,26 @@ pub fn mean_loss(losses: &[SiteLoss]) -> f64 {
 /// Forward and backward over an update's micro-batches; leaves the whole update's gradient in `gradients`.
 pub fn gradient(
     device: &Device,
-    model: &Model,
-    adapter: &Lora,
+    learner: &Learner,
     forests: &[Forest],
     dropout: Option<&DropoutRun>,
     recompute: bool,
     gradients: &mut Buffer,
 ) -> Vec<SiteLoss> {
+    let (model, adapter) = (&learner.model, learner.adapter.as_ref());
     gradients.values_mut().fill(0.0);
     let weight: f64 = forests.iter().flat_map(|f| &f.sites).map(|site| f64::from(site.weight)).sum();
     let keep = if recompute { Keep::BlockInputs } else { Keep::All };
     let mut losses = Vec::new();
     for forest in forests {
         let batch = Batch::at_sites(forest);
-        let pass = Pass::forward(device, model, Some(adapter), &batch, dropout, keep);
+        let pass = Pass::forward(device, model, adapter, &batch, dropout, keep);
         let mut d_hidden = device.buffer(pass.hidden.rows(), pass.hidden.cols());
         let targets = targets(forest);
         let scale = (1.0 / weight) as f32;
-        let of_sites =
-            cross_entropy::forward(device, &pass.hidden, model.head(), &targets, scale, Some(&mut d_hidden));
+        let dw = adapter.is_none().then(|| gradients.part_mut(model.head_range()));
+        let wanted = Some(Gradients { dh: &mut d_hidden, dw });
+        let of_sites = cross_entropy::forward(device, &pass.hidden, model.head(), &targets, scale, wanted);
         losses.extend(site_losses(&forest.sites, &of_sites));
         pass.backward(device, model, adapter, &batch, dropout, &d_hidden, gradients);
     }
@@ -81,18 +83,17 @@ pub fn evaluate(device: &Device, model: &Model, adapter: Option<&Lora>, forest: 
     site_losses(&forest.sites, &of_sites).collect()
 }
 
-/// Clips the gradient to `max_grad_norm` (0 = off) and updates the adapter.
+/// Clips the gradient to `max_grad_norm` (0 = off) and updates what is trained.
 pub fn apply(
     device: &Device,
-    adapter: &mut Lora,
+    learner: &mut Learner,
     optimizer: &mut Optimizer,
     grad_norm: f64,
     max_grad_norm: f64,
     mut constants: Constants,
 ) {
     constants.clip = adamw::clip_factor(grad_norm, max_grad_norm);
-    let Optimizer { gradients, m, v } = optimizer;
-    adamw::update(device, &constants, adapter.params_mut(), gradients, m, v);
+    learner.update(device, optimizer, &constants);
 }
 
 /// The forest's sites as targets of the head's rows.

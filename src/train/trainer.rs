@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::checkpoint::{Checkpoints, State};
 use super::folder::{Folder, Found};
+use super::learner::Learner;
 use super::plan::Plan;
 use super::schedule::Schedule;
 use super::score::Scorer;
@@ -13,12 +14,11 @@ use super::settings::SharePrefixes;
 use super::signals::StopSignal;
 use super::step::{self, Optimizer, SiteLoss};
 use super::{accuracy, flops, same_run};
-use crate::adapter::{Lora, peft};
 use crate::base::philox::{Philox, Purpose};
 use crate::base::{Error, Result, files};
 use crate::data::{Dataset, Encoder, Format, Tokenized, pack};
 use crate::device::Device;
-use crate::model::{DropoutRun, Model, Spec};
+use crate::model::{DropoutRun, Spec};
 use crate::ops::adamw::{self, Constants};
 use crate::report::{EvalMetrics, EventsFile, MetricsLog, OrderItem, Progress, StepMetrics, metrics, run};
 use crate::tensor::Forest;
@@ -50,7 +50,7 @@ pub struct Job<'a> {
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The last update is done and the adapter written.
+    /// The last update is done and its result written.
     Finished,
     /// It was finished before.
     AlreadyFinished,
@@ -95,13 +95,12 @@ struct Trainer<'a> {
     device: &'a Device,
     folder: Folder,
     checkpoints: Checkpoints,
-    model: Model,
     encoder: Encoder,
     data: Dataset,
     eval: Option<Dataset>,
     plan: Plan,
     schedule: Schedule,
-    adapter: Lora,
+    learner: Learner,
     optimizer: Optimizer,
     state: State,
     log: MetricsLog,
@@ -131,7 +130,7 @@ impl<'a> Trainer<'a> {
             decay: job.train.lr_scheduler_type,
         };
 
-        let linears = spec.linears();
+        let mut learner = Learner::start(device, job.model, job.adapter, job.train.seed)?;
         let checkpoints = Checkpoints::new(folder.checkpoints(), job.train.save_total_limit);
         let started = State {
             order_hash: plan.hash(),
@@ -140,34 +139,20 @@ impl<'a> Trainer<'a> {
             ..State::default()
         };
         let restored = match found {
-            Found::Unfinished => checkpoints.newest(device, &linears, |state| {
+            Found::Unfinished => checkpoints.newest(device, &mut learner, |state| {
                 same_run::check(state, &started, &folder.config(), &job.data.train)
             })?,
             Found::Fresh | Found::Finished => None,
         };
-        let (state, adapter, optimizer) = match restored {
+        let (state, optimizer) = match restored {
             Some(restored) => {
                 tracing::info!("resuming after update {}", restored.0.step);
                 restored
             }
-            None => {
-                let adapter = if job.adapter.init_from.is_empty() {
-                    Lora::new(device, job.adapter, &linears, job.train.seed)?
-                } else {
-                    peft::read(device, Path::new(&job.adapter.init_from), &linears)?
-                };
-                let optimizer = Optimizer::new(device, adapter.len());
-                (started, adapter, optimizer)
-            }
+            None => (started, Optimizer::new(device, learner.len())),
         };
-        let model = Model::open(model_folder, job.model.weights)?;
-        tracing::info!(
-            "{} model in {}, {} trained parameters in {} linears",
-            model.spec().model_type,
-            model.dtype(),
-            adapter.len(),
-            adapter.modules().len(),
-        );
+        let model = &learner.model;
+        tracing::info!("{} model in {}, {}", model.spec().model_type, model.dtype(), learner.describe());
         let log = MetricsLog::resume(&folder.metrics(), state.step)?;
         let events = EventsFile::create(folder.path(), folder.metrics().exists().then_some(state.step))?;
         let peak_flops = device.measured_peak();
@@ -184,13 +169,12 @@ impl<'a> Trainer<'a> {
             device,
             folder,
             checkpoints,
-            model,
             encoder,
             data,
             eval,
             plan,
             schedule,
-            adapter,
+            learner,
             optimizer,
             state,
             log,
@@ -217,7 +201,7 @@ impl<'a> Trainer<'a> {
             examples.extend(self.data.tokenized(index as usize, &self.encoder)?);
         }
         let forests = self.forests(&examples);
-        let rate = self.job.adapter.lora_dropout as f32;
+        let rate = self.dropout_rate();
         let dropout = (rate > 0.0).then(|| DropoutRun {
             philox: Philox::new(train.seed, Purpose::Dropout),
             rate,
@@ -226,8 +210,7 @@ impl<'a> Trainer<'a> {
 
         let losses = step::gradient(
             self.device,
-            &self.model,
-            &self.adapter,
+            &self.learner,
             &forests,
             dropout.as_ref(),
             train.recompute,
@@ -252,7 +235,7 @@ impl<'a> Trainer<'a> {
         };
         step::apply(
             self.device,
-            &mut self.adapter,
+            &mut self.learner,
             &mut self.optimizer,
             grad_norm,
             train.max_grad_norm,
@@ -260,7 +243,8 @@ impl<'a> Trainer<'a> {
         );
 
         let seconds = started.elapsed().as_secs_f64();
-        let flops: f64 = forests.iter().map(|f| flops::training(self.model.spec(), &self.adapter, f)).sum();
+        let (spec, adapter) = (self.learner.model.spec(), self.learner.adapter.as_ref());
+        let flops: f64 = forests.iter().map(|f| flops::training(spec, adapter, f)).sum();
         let tokens: u64 = examples.iter().map(|e| e.input_ids.len() as u64).sum();
         self.state.step += 1;
         let metrics = StepMetrics {
@@ -287,10 +271,15 @@ impl<'a> Trainer<'a> {
         Ok(metrics)
     }
 
+    /// Only adapters drop inputs.
+    fn dropout_rate(&self) -> f32 {
+        if self.learner.adapter.is_some() { self.job.adapter.lora_dropout as f32 } else { 0.0 }
+    }
+
     /// The update's micro-batches.
     fn forests(&self, examples: &[Tokenized]) -> Vec<Forest> {
         let share = match self.job.train.share_prefixes {
-            SharePrefixes::Auto => self.job.adapter.lora_dropout == 0.0,
+            SharePrefixes::Auto => self.dropout_rate() == 0.0,
             SharePrefixes::On => true,
             SharePrefixes::Off => false,
         };
@@ -338,8 +327,8 @@ impl<'a> Trainer<'a> {
         let Some(eval) = &self.eval else { return Ok(()) };
         let scorer = Scorer {
             device: self.device,
-            model: &self.model,
-            adapter: Some(&self.adapter),
+            model: &self.learner.model,
+            adapter: self.learner.adapter.as_ref(),
             micro_batch_tokens: self.job.train.micro_batch_tokens,
         };
         let eval_loss = scorer.loss(eval, &self.encoder)?;
@@ -357,7 +346,7 @@ impl<'a> Trainer<'a> {
         if self.job.train.keep_best && self.state.best.is_none_or(|(_, best)| score > best) {
             let path = self.folder.best(self.state.step);
             if !path.exists() {
-                files::write_folder_atomic(&path, |folder| self.write_adapter(folder))?;
+                files::write_folder_atomic(&path, |folder| self.write_result(folder))?;
             }
             self.state.best = Some((self.state.step, score));
         }
@@ -368,37 +357,31 @@ impl<'a> Trainer<'a> {
     fn checkpoint(&self) -> Result<String> {
         // A checkpoint must not know of steps that a power cut could take from the metrics.
         self.log.sync()?;
-        let (adapter, optimizer) = (&self.adapter, &self.optimizer);
+        let (learner, optimizer) = (&self.learner, &self.optimizer);
         let (base, dropout) = (&self.job.model.path, self.job.adapter.lora_dropout);
-        let path = self.checkpoints.write(self.state.clone(), adapter, optimizer, base, dropout)?;
+        let path = self.checkpoints.write(self.state.clone(), learner, optimizer, base, dropout)?;
         if let Some((best, _)) = self.state.best {
             self.folder.remove_other_bests(best)?;
         }
         Ok(path.display().to_string())
     }
 
-    fn write_adapter(&self, folder: &Path) -> Result<()> {
-        peft::write(folder, &self.adapter, &self.job.model.path, self.job.adapter.lora_dropout)
+    fn write_result(&self, folder: &Path) -> Result<()> {
+        self.learner.write_result(folder, &self.job.model.path, self.job.adapter.lora_dropout)
     }
 
-    /// The report and, last, the final adapter: once it is there, the run is finished.
+    /// The report and, last, the result: once it is there, the run is finished.
     fn finish(&mut self) -> Result<()> {
         self.log.sync()?;
         self.write_report()?;
-        let path = self.folder.adapter();
-        match self.state.best.filter(|_| self.job.train.keep_best) {
-            Some((best, _)) => {
-                let linears = self.model.spec().linears();
-                self.adapter = peft::read(self.device, &self.folder.best(best), &linears)?;
-                files::write_folder_atomic(&path, |folder| self.write_adapter(folder))?;
-                self.progress
-                    .say(&format!("{} holds the adapter of update {best}, the best", path.display()));
-            }
-            None => {
-                files::write_folder_atomic(&path, |folder| self.write_adapter(folder))?;
-                self.progress.say(&format!("{} holds the adapter", path.display()));
-            }
+        let (what, path) = (self.learner.result(), self.folder.result(self.learner.adapter.is_none()));
+        let best = self.state.best.filter(|_| self.job.train.keep_best);
+        if let Some((best, _)) = best {
+            self.learner.read(self.device, &self.folder.best(best))?;
         }
+        files::write_folder_atomic(&path, |folder| self.write_result(folder))?;
+        let which = best.map(|(best, _)| format!(" of update {best}, the best")).unwrap_or_default();
+        self.progress.say(&format!("{} holds the {what}{which}", path.display()));
         Ok(())
     }
 
@@ -417,7 +400,7 @@ impl<'a> Trainer<'a> {
             totals: self.state.totals,
             facts: &[
                 ("updates", self.plan.updates.to_string()),
-                ("trained parameters", self.adapter.len().to_string()),
+                ("trained parameters", self.learner.len().to_string()),
                 ("device", self.device.describe()),
                 ("order (SHA-256)", self.state.order_hash.clone()),
             ],

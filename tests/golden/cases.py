@@ -13,7 +13,7 @@ class Case:
     """One tiny model with its adapter, its batches and its optimizer settings."""
 
     def __init__(self, about, config, *, dtype="F32", shards=1, lora, lengths, scheduler="cosine",
-                 weights=False, smoothing=False):
+                 weights=False, smoothing=False, stride=13):
         self.about = about            # what this case is there to catch
         self.config = config          # config.json
         self.dtype = dtype            # element type of the stored weights
@@ -23,6 +23,7 @@ class Case:
         self.scheduler = scheduler
         self.weights = weights        # examples weigh differently
         self.smoothing = smoothing    # examples have their own label smoothing
+        self.stride = stride          # of every weight's gradient, each stride-th value is stored
 
 
 CASES = {
@@ -34,7 +35,7 @@ CASES = {
              rms_norm_eps=1e-5, attention_bias=True, mlp_bias=True, tie_word_embeddings=False,
              rope_theta=10000.0, rope_scaling=None, torch_dtype="float32"),
         lora=dict(r=3, lora_alpha=5, target_modules=ALL_LINEAR),
-        lengths=[[31, 2, 17], [9, 23, 30], [13, 26]], weights=True, smoothing=True),
+        lengths=[[31, 2, 17], [9, 23, 30], [13, 26]], weights=True, smoothing=True, stride=1),
     "llama3_rope_long": Case(
         "llama3 rotary scaling past its original context, tied head, GQA of 3 over one kv head, head_dim 64, "
         "bf16 weights, sequences above 100 tokens",
@@ -98,5 +99,5 @@ CASES = {
              rope_scaling=None, attention_bias=False, attn_logit_softcapping=None, final_logit_softcapping=None,
              torch_dtype="bfloat16"),
         dtype="BF16", lora=dict(r=3, lora_alpha=6, target_modules=ALL_LINEAR),
-        lengths=[[41, 20, 19], [18, 105, 9], [38, 14]], scheduler="linear", weights=True),
+        lengths=[[41, 20, 19], [18, 105, 9], [38, 14]], scheduler="linear", weights=True, stride=1),
 }

@@ -30,6 +30,7 @@ from cases import CASES
 STEPS, WARMUP, PEAK_RATE, WEIGHT_DECAY, CLIP = 10, 3, 5e-3, 0.01, 1.0
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 POSITIONS, PROMPT, GREEDY = 16, 30, 20
+FULL_STEPS = 3
 TORCH_DTYPE = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
@@ -247,9 +248,28 @@ def run(case, folder, batches, prompt, dtype, attention):
         with torch.no_grad():
             scalars.update(loss_random=losses[0], losses=losses, grad_norms=norms, lrs=rates,
                            loss_final=loss_of(adapted, first).item())
+        groups["grads_full"], scalars["full_losses"], scalars["full_grad_norms"] = full(case, base, batches)
     groups["forward"] = forward
     groups["adapter_final"] = {n: p.detach().clone() for n, p in parameters(adapted).items()}
     return scalars, groups, at
+
+
+def full(case, model, batches):
+    """Every weight trained: its gradient of batch 0's loss, and the first updates' losses and gradient norms."""
+    weights = dict(model.named_parameters())
+    optimizer = torch.optim.AdamW(weights.values(), lr=PEAK_RATE, betas=BETAS, eps=EPSILON, weight_decay=WEIGHT_DECAY)
+    gradients, losses, norms = {}, [], []
+    for step in range(FULL_STEPS):
+        loss = loss_of(model, batches[step % len(batches)])
+        loss.backward()
+        gradients = gradients or {n: p.grad.clone() for n, p in weights.items()}
+        norm = torch.nn.utils.clip_grad_norm_(weights.values(), CLIP)
+        optimizer.param_groups[0]["lr"] = rate(case.scheduler, step)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(loss.item())
+        norms.append(norm.item())
+    return gradients, losses, norms
 
 
 def gap(x, y):
@@ -268,24 +288,29 @@ def make(name, case, folder, seed):
     prompt = torch.randint(3, case.config["vocab_size"], (PROMPT,), generator=generator)
 
     scalars, groups, at = run(case, folder, batches, prompt, DOUBLE, "eager")
-    noise = dict(logits=0.0, grads=0.0, losses=0.0, adapter_final=0.0)
+    noise = dict(logits=0.0, grads=0.0, grads_full=0.0, losses=0.0, full_losses=0.0, adapter_final=0.0)
     for attention in ["eager", "sdpa"]:
         other, narrow, _ = run(case, folder, batches, prompt, SINGLE, attention)
         assert other["greedy_tokens"] == scalars["greedy_tokens"], f"{name}: greedy tokens hang on rounding"
         noise["logits"] = max(noise["logits"], gap(narrow["forward"], groups["forward"]))
         noise["grads"] = max(noise["grads"], gap(narrow["grads_random"], groups["grads_random"]))
-        noise["losses"] = max(noise["losses"], *(abs(x - y) for x, y in zip(other["losses"], scalars["losses"])))
+        noise["grads_full"] = max(noise["grads_full"], gap(narrow["grads_full"], groups["grads_full"]))
+        for losses in ["losses", "full_losses"]:
+            noise[losses] = max(noise[losses], *(abs(x - y) for x, y in zip(other[losses], scalars[losses])))
         noise["adapter_final"] = max(noise["adapter_final"], gap(narrow["adapter_final"], groups["adapter_final"]))
     noise["grads_largest"] = max(g.abs().max().item() for g in groups["grads_random"].values())
+    noise["grads_full_largest"] = max(g.abs().max().item() for g in groups["grads_full"].values())
+    groups["grads_full"] = {n: g.flatten()[::case.stride] for n, g in groups["grads_full"].items()}
 
     store = {group: {n: t.to(SINGLE).contiguous() for n, t in tensors.items()} for group, tensors in groups.items()}
     save_file(dict(store["forward"], positions=at), folder / "forward.safetensors")
     save_file(store["grads_random"], folder / "grads_random.safetensors")
+    save_file(store["grads_full"], folder / "grads_full.safetensors")
     shutil.copytree(folder / "adapter_random", folder / "adapter_final")
     assert store["adapter_final"].keys() == load_file(folder / "adapter_random/adapter_model.safetensors").keys()
     save_file(store["adapter_final"], folder / "adapter_final/adapter_model.safetensors", metadata={"format": "pt"})
     settings = dict(start="adapter_random", steps=STEPS, batches=len(batches), peak_lr=PEAK_RATE, warmup=WARMUP,
-                    scheduler=case.scheduler, weight_decay=WEIGHT_DECAY, clip=CLIP, betas=BETAS, eps=EPSILON)
+                    scheduler=case.scheduler, weight_decay=WEIGHT_DECAY, clip=CLIP, betas=BETAS, eps=EPSILON, full_stride=case.stride)
     versions = dict(torch=torch.__version__, transformers=transformers.__version__, peft=peft.__version__)
     record = dict(case=name, about=case.about, settings=settings, noise=noise, **scalars, versions=versions)
     for file in folder.rglob("*.safetensors"):

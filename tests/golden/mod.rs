@@ -2,13 +2,17 @@
 //!
 //! If `PRECEPTOR_PARITY` names a folder of the same layout, its cases are run, too.
 
+#![allow(dead_code, reason = "each test uses its part")]
+
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use preceptor::adapter::{Lora, peft};
+use preceptor::adapter::{Lora, Module, peft};
 use preceptor::device::{Device, Settings};
 use preceptor::model::Model;
 use preceptor::model::settings::WeightStorage;
 use preceptor::tensor::{Forest, Site, StoredFile};
+use preceptor::train::Learner;
 use serde_json::Value;
 
 /// One folder.
@@ -16,6 +20,44 @@ pub(crate) struct Case {
     pub(crate) folder: PathBuf,
     pub(crate) reference: Value,
     pub(crate) batches: Vec<Vec<Example>>,
+}
+
+/// What a test trains.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Trained {
+    /// The case's adapter.
+    Adapter,
+    /// Every weight of its model.
+    Weights,
+}
+
+impl Trained {
+    /// What rounding alone does to the reference's gradients.
+    pub(crate) fn noise(self) -> &'static str {
+        if self == Self::Adapter { "grads" } else { "grads_full" }
+    }
+}
+
+/// Names of all that is trained, and where their gradients stand.
+pub(crate) fn parts(learner: &Learner) -> Vec<(String, Range<usize>)> {
+    match &learner.adapter {
+        Some(adapter) => {
+            let of = |m: &Module| {
+                [("A", &m.a), ("B", &m.b)]
+                    .map(|(x, at)| (format!("base_model.model.{}.lora_{x}.weight", m.linear), at.clone()))
+            };
+            adapter.modules().iter().flat_map(of).collect()
+        }
+        None => learner.model.parameters().iter().map(|p| (p.name.clone(), p.range.clone())).collect(),
+    }
+}
+
+/// The values of all that is trained.
+pub(crate) fn parameters(learner: &Learner) -> Vec<f32> {
+    match &learner.adapter {
+        Some(adapter) => adapter.params().values().to_vec(),
+        None => learner.model.parameters().iter().flat_map(|p| p.weight.f32().into_owned()).collect(),
+    }
 }
 
 /// A line of a batch.
@@ -76,6 +118,18 @@ impl Case {
 
     pub(crate) fn adapter(&self, device: &Device, model: &Model, name: &str) -> Lora {
         peft::read(device, &self.folder.join(name), &model.spec().linears()).expect("the case's adapter")
+    }
+
+    /// Whether the reference trained every weight, too.
+    pub(crate) fn trains_weights(&self) -> bool {
+        self.folder.join("grads_full.safetensors").exists()
+    }
+
+    /// The model and, where it is trained, `adapter_random`.
+    pub(crate) fn learner(&self, device: &Device, trained: Trained) -> Learner {
+        let model = self.model(WeightStorage::Auto);
+        let adapter = (trained == Trained::Adapter).then(|| self.adapter(device, &model, "adapter_random"));
+        Learner { model, adapter }
     }
 
     /// One example a root segment.

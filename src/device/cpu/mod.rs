@@ -81,6 +81,23 @@ impl Cpu {
         });
     }
 
+    /// `out[c] += ` the sum of column c of a matrix of `rows` rows that `add(row, sums)` adds one at a time.
+    ///
+    /// Sums run in f64 over fixed blocks of rows, and the blocks' sums are added in order.
+    pub fn add_column_sums(&self, out: &mut [f32], rows: usize, add: impl Fn(usize, &mut [f64]) + Sync) {
+        let block = |start: usize| {
+            let mut sums = vec![0.0; out.len()];
+            (start..(start + SUMMED_ROWS).min(rows)).for_each(|row| add(row, &mut sums));
+            sums
+        };
+        let blocks: Vec<Vec<f64>> = self.run(|| {
+            (0..rows.div_ceil(SUMMED_ROWS)).into_par_iter().map(|i| block(i * SUMMED_ROWS)).collect()
+        });
+        for (column, out) in out.iter_mut().enumerate() {
+            *out += blocks.iter().map(|sums| sums[column]).sum::<f64>() as f32;
+        }
+    }
+
     /// Calls `work(row, values of x, values of y)` for each row of two matrices of the same shape.
     pub fn for_row_pairs(
         &self,
@@ -100,6 +117,9 @@ impl Cpu {
         });
     }
 }
+
+/// Rows that one task of [`Cpu::add_column_sums`] sums.
+const SUMMED_ROWS: usize = 128;
 
 /// A task is worth starting from about 16 K values on.
 fn rows_per_task(cols: usize) -> usize {

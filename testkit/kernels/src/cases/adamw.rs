@@ -98,7 +98,8 @@ fn update(bench: &Bench, params: usize, max_norm: f64) -> Result<Outcome> {
     let upload = |values: &[f32]| bench.on_cpu(values, params);
     let (mut p, mut m, mut v) = (upload(&before.p), upload(&before.m), upload(&before.v));
     let constants = Constants { clip, ..CONSTANTS };
-    adamw::update(&bench.cpu, &constants, &mut p, &upload(&before.g), &mut m, &mut v);
+    let g = upload(&before.g);
+    adamw::update(&bench.cpu, &constants, p.whole_mut(), g.whole(), m.whole_mut(), v.whole_mut());
     let rounded: Vec<f32> = p.values().iter().map(|&p| bf16::from_f32(p).to_f32()).collect();
     let outcome = Outcome::of([
         Comparison::new("norm / true norm", &[(f64::from(after.norm) / norm) as f32], &[1.0], &[1.0]),
