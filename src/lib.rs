@@ -2,7 +2,7 @@
 //!
 //! The folders are the floors of a house; a floor uses only floors below it (`tests/architecture.rs`
 //! holds that). From the ground up: [`base`], [`tensor`], [`device`], [`ops`], then the neighbours
-//! [`adapter`] and [`model`], [`data`], [`sampler`], [`report`], then [`train`], [`config`] and [`cli`].
+//! [`adapter`] and [`model`], [`data`], [`sampler`], [`report`], then [`train`], [`config`], [`recipes`] and [`cli`].
 //! ARCHITECTURE.md walks along the main path.
 
 pub mod adapter;
@@ -13,6 +13,7 @@ pub mod data;
 pub mod device;
 pub mod model;
 pub mod ops;
+pub mod recipes;
 pub mod report;
 pub mod sampler;
 pub mod tensor;

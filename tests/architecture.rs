@@ -23,10 +23,17 @@ const HOUSE: &[(&str, &[&str])] = &[
         &["base", "tensor", "device", "ops", "adapter", "model", "data", "sampler", "report", "train"],
     ),
     (
-        "cli",
+        "recipes",
         &[
             "base", "tensor", "device", "ops", "adapter", "model", "data", "sampler", "report", "train",
             "config",
+        ],
+    ),
+    (
+        "cli",
+        &[
+            "base", "tensor", "device", "ops", "adapter", "model", "data", "sampler", "report", "train",
+            "config", "recipes",
         ],
     ),
     ("main", &["cli"]),

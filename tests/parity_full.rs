@@ -2,9 +2,6 @@
 //!
 //! Every tolerance is a multiple of the case's `noise`, which is what rounding alone does to the reference.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::print_stdout, reason = "measured gaps are worth a look beside the noise")]
-
 mod golden;
 
 use preceptor::ops::adamw::{self, Constants};

@@ -6,7 +6,7 @@ mod golden;
 use preceptor::tensor::{Forest, Site};
 use preceptor::train::step::{self, SiteLoss};
 
-use golden::{Trained, cases, cpu, gap, parts};
+use golden::{cases, cpu, gap, parts};
 
 /// A forest by its segments' parents and lengths. Every segment that is no one's parent ends an example.
 #[derive(Clone, Copy, Debug)]
@@ -127,9 +127,8 @@ fn by_example(mut losses: Vec<SiteLoss>) -> Vec<SiteLoss> {
 fn shared_prefixes_do_not_change_losses_and_gradients() {
     let device = cpu(2);
     for case in cases() {
-        for (shape, trained) in SHAPES
-            .iter()
-            .flat_map(|shape| [Trained::Adapter, Trained::Weights].map(|trained| (shape, trained)))
+        for (shape, trained) in
+            SHAPES.iter().flat_map(|shape| case.trained().iter().map(move |&trained| (shape, trained)))
         {
             let learner = case.learner(&device, trained);
             let [shared, flat] = both(shape, &case.forest(0).tokens).map(|forest| {

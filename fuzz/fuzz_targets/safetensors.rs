@@ -6,7 +6,7 @@ libfuzzer_sys::fuzz_target!(|file: &[u8]| {
     for stored in tensors.values() {
         let bytes = &file[stored.bytes.clone()];
         if let Some(dtype) = stored.weight_dtype() {
-            assert_eq!(bytes.len(), stored.elements() * dtype.size());
+            assert_eq!(bytes.len(), dtype.bytes(stored.elements()));
         }
     }
 });

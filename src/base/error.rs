@@ -123,6 +123,14 @@ impl Error {
         self
     }
 
+    /// Names the key by what `name` makes of it, where it makes something.
+    pub fn rename_key(mut self, name: impl FnOnce(&str) -> Option<String>) -> Self {
+        if let Some(named) = self.0.key.as_deref().and_then(name) {
+            self.0.key = Some(named);
+        }
+        self
+    }
+
     /// Whether it names a file.
     pub fn names_file(&self) -> bool {
         self.0.file.is_some()

@@ -8,6 +8,10 @@ const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 const ROUNDS: usize = 10;
 
+/// Blocks that [`Philox::blocks`] makes at once: with fewer the compiler unrolls the loop over them and makes no
+/// vectors, with more a row's end wastes some.
+pub const LANES: usize = 16;
+
 /// What random numbers are for; each purpose has a stream of its own under one seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -22,6 +26,10 @@ pub enum Purpose {
     Sampling = 4,
     /// The first weights of a new model.
     ModelInit = 5,
+    /// First centres of a clustering.
+    Clustering = 6,
+    /// Bootstrap resamples.
+    Resampling = 7,
 }
 
 /// One (seed, purpose): a function from a 128-bit counter to four 32-bit numbers.
@@ -56,6 +64,34 @@ impl Philox {
             k1 = k1.wrapping_add(WEYL[1]);
         }
         [c0, c1, c2, c3]
+    }
+
+    /// The blocks of `counter` and the [`LANES`] - 1 after it, which differ from it in their first number (which must
+    /// not overflow): number i of block l is `[i][l]`.
+    ///
+    /// The numbers stay in 64 bits, whose upper halves are not read, because that is how vectors multiply: one
+    /// narrowing at the end instead of one a round.
+    #[inline(always)]
+    pub fn blocks(&self, counter: [u32; 4]) -> [[u32; LANES]; 4] {
+        let mut lanes = counter.map(|number| [u64::from(number); LANES]);
+        for (l, c0) in lanes[0].iter_mut().enumerate() {
+            *c0 += l as u64;
+        }
+        let [mut k0, mut k1] = self.key;
+        for _ in 0..ROUNDS {
+            let [c0, c1, c2, c3] = &mut lanes;
+            for (((c0, c1), c2), c3) in c0.iter_mut().zip(c1).zip(c2).zip(c3) {
+                let p0 = u64::from(MULTIPLIERS[0]) * u64::from(*c0 as u32);
+                let p1 = u64::from(MULTIPLIERS[1]) * u64::from(*c2 as u32);
+                *c0 = (p1 >> 32) ^ *c1 ^ u64::from(k0);
+                *c1 = p1;
+                *c2 = (p0 >> 32) ^ *c3 ^ u64::from(k1);
+                *c3 = p0;
+            }
+            k0 = k0.wrapping_add(WEYL[0]);
+            k1 = k1.wrapping_add(WEYL[1]);
+        }
+        lanes.map(|numbers| numbers.map(|number| number as u32))
     }
 
     /// An endless stream of numbers: the blocks of counters `[0.., stream...]` in order.
@@ -140,6 +176,18 @@ mod tests {
         ];
         for (counter, key, expected) in cases {
             assert_eq!(Philox { key }.block(counter), expected);
+        }
+    }
+
+    #[test]
+    fn blocks_are_those_that_are_made_alone() {
+        let philox = Philox::new(5, Purpose::Dropout);
+        for counter in [[0; 4], [0xFFFF_FFF0, 1, 2, 3], [77, u32::MAX, 0, 9]] {
+            let blocks = philox.blocks(counter);
+            for l in 0..LANES {
+                let alone = philox.block([counter[0] + l as u32, counter[1], counter[2], counter[3]]);
+                assert_eq!(alone, blocks.map(|numbers| numbers[l]), "{counter:?} + {l}");
+            }
         }
     }
 

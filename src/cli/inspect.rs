@@ -14,13 +14,12 @@ use crate::adapter::peft;
 use crate::base::{Error, Result};
 use crate::data::{Format, Tokenizer};
 use crate::model::settings::WeightStorage;
-use crate::model::{Model, Spec};
-use crate::tensor::Checkpoint;
+use crate::model::{Files, Model, Spec};
 
 #[derive(Debug, Args)]
 pub(super) struct Inspect {
-    /// Hugging Face directory of a model
-    #[arg(long, value_name = "DIR")]
+    /// Hugging Face directory or .gguf file of a model
+    #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
     /// PEFT adapter
     #[arg(long, value_name = "DIR")]
@@ -74,24 +73,24 @@ impl Inspect {
     }
 
     fn model(&self, folder: &Path, common: &Common) -> Result<()> {
-        let checkpoint = Checkpoint::open(folder)?;
-        let model = Model::new(Spec::read(folder)?, &checkpoint, WeightStorage::Stored)?;
+        let files = Files::open(folder)?;
+        let model = Model::new(files.spec()?, &files, WeightStorage::Stored)?;
         let tokenizer = Tokenizer::open(folder);
         if let Err(error) = &tokenizer {
             tracing::warn!("{error}; only token ids can be used with this model");
         }
         let (spec, mut types) = (model.spec(), BTreeMap::<String, usize>::new());
         let mut parameters = 0;
-        for stored in checkpoint.names().filter_map(|name| checkpoint.find(name)).map(|(_, stored)| stored) {
-            *types.entry(format!("{:?}", stored.dtype)).or_default() += 1;
-            parameters += stored.elements();
+        for tensor in files.tensors() {
+            *types.entry(tensor.dtype).or_default() += 1;
+            parameters += tensor.shape.iter().product::<usize>();
         }
         output::print(|out| {
             if common.json {
-                let tensors: BTreeMap<&str, _> = checkpoint
-                    .names()
-                    .filter_map(|name| checkpoint.find(name).map(|(_, stored)| (name, stored)))
-                    .map(|(name, s)| (name, json!({"dtype": format!("{:?}", s.dtype), "shape": s.shape})))
+                let tensors: BTreeMap<&str, _> = files
+                    .tensors()
+                    .into_iter()
+                    .map(|tensor| (tensor.name, json!({"dtype": tensor.dtype, "shape": tensor.shape})))
                     .collect();
                 let facts = json!({
                     "model_type": spec.model_type, "parameters": parameters, "tied": spec.tied,

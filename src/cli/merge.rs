@@ -7,9 +7,9 @@ use clap::Args;
 
 use super::{Common, output};
 use crate::adapter::{merge, peft};
-use crate::base::Result;
+use crate::base::{Error, Result};
 use crate::model::Spec;
-use crate::tensor::Checkpoint;
+use crate::tensor::{Checkpoint, Gguf};
 
 #[derive(Debug, Args)]
 pub(super) struct Merge {
@@ -27,6 +27,11 @@ pub(super) struct Merge {
 impl Merge {
     pub(super) fn run(&self, common: &Common) -> Result<ExitCode> {
         let device = common.open_device()?;
+        if Gguf::is_named_by(&self.model) {
+            return Err(Error::input("found a GGUF file, needed the Hugging Face directory of the base model")
+                .file(&self.model)
+                .hint("a merged model keeps its base's files and types; use the adapter beside the GGUF file instead"));
+        }
         let base = Checkpoint::open(&self.model)?;
         let adapter = peft::read(&device, &self.adapter, &Spec::read(&self.model)?.linears())?;
         let error = merge::merge(&device, &base, &adapter, &self.out)?;

@@ -1,15 +1,19 @@
 //! The command line: one file a command. Data goes to stdout, logs and progress to stderr.
 
+mod demo;
 mod doctor;
 mod evaluate;
+mod generate;
 mod init;
 mod inspect;
 mod inspect_data;
+mod label;
 mod merge;
 mod order;
 mod output;
 mod score;
 mod source;
+mod study;
 mod train;
 
 use std::io::IsTerminal;
@@ -74,14 +78,22 @@ impl Common {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Seven orders on a bundled model and bundled questions, before and after, in about two minutes
+    Demo(demo::Demo),
     /// One training run
     Train(train::Train),
     /// Multiple-choice accuracy with its interval, calibration and a table by subject
     Evaluate(evaluate::Evaluate),
     /// The training order alone; needs no model
     Order(order::Order),
+    /// Text, with token log-probabilities
+    Generate(generate::Generate),
     /// The negative log-likelihood of each completion
     Score(score::Score),
+    /// The columns that orders need: difficulty or topics
+    Label(label::Label),
+    /// Models x data x orders x seeds, and what the differences are worth
+    Study(study::Study),
     /// Base and adapter as one Hugging Face directory
     Merge(merge::Merge),
     /// A new model: a tokenizer learned from text, random weights
@@ -106,10 +118,14 @@ pub fn main() -> ExitCode {
         .with_target(false)
         .init();
     let result = match &cli.command {
+        Command::Demo(command) => command.run(&cli.common),
         Command::Train(command) => command.run(&cli.common),
         Command::Evaluate(command) => command.run(&cli.common),
         Command::Order(command) => command.run(),
+        Command::Generate(command) => command.run(&cli.common),
         Command::Score(command) => command.run(&cli.common),
+        Command::Label(command) => command.run(&cli.common),
+        Command::Study(command) => command.run(&cli.common),
         Command::Merge(command) => command.run(&cli.common),
         Command::Init(command) => command.run(&cli.common),
         Command::Inspect(command) => command.run(&cli.common),

@@ -10,13 +10,13 @@ use crate::base::Result;
 use crate::data::{self, Dataset, Encoder, LossOn, index};
 use crate::device::Device;
 use crate::model::{Model, Spec, settings::WeightStorage};
-use crate::train::{self, score::Scorer};
+use crate::train::{self, generate::Generator, score::Scorer};
 
 /// A base model and the adapter on it.
 #[derive(Debug, Args)]
 pub(super) struct ModelArgs {
-    /// Hugging Face directory of the base model
-    #[arg(long, value_name = "DIR")]
+    /// Hugging Face directory or .gguf file of the base model
+    #[arg(long, value_name = "PATH")]
     pub(super) model: PathBuf,
     /// PEFT adapter to put on it
     #[arg(long, value_name = "DIR")]
@@ -36,6 +36,16 @@ impl ModelArgs {
 pub(super) fn scorer<'a>(device: &'a Device, model: &'a Model, adapter: Option<&'a Lora>) -> Scorer<'a> {
     let micro_batch_tokens = train::Settings::default().micro_batch_tokens;
     Scorer { device, model, adapter, micro_batch_tokens }
+}
+
+/// Lets `model` with `adapter` on it write, as much of prompts at a time as training computes by default.
+pub(super) fn generator<'a>(
+    device: &'a Device,
+    model: &'a Model,
+    adapter: Option<&'a Lora>,
+) -> Generator<'a> {
+    let tokens_at_a_time = train::Settings::default().micro_batch_tokens;
+    Generator { device, model, adapter, tokens_at_a_time }
 }
 
 /// A data file and how it becomes tokens.

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
@@ -12,41 +14,60 @@ use crate::base::{Error, Result, files};
 impl Config {
     /// Reads the file at `path`, then applies `sets`, each `a.b=value`.
     pub fn load(path: &Path, sets: &[String]) -> Result<Self> {
-        let text = files::read_text(path)?;
-        Self::parse(&text).and_then(|config| config.with_sets(sets)).map_err(|e| e.file(path))
+        load(path, sets)
     }
 
     /// Reads the text of a configuration file.
     pub fn parse(text: &str) -> Result<Self> {
-        let table = DeTable::parse(text).map_err(|e| located(text, &e))?;
-        check_keys(text, &schema(), "", table.get_ref())?;
-        toml::from_str(text).map_err(|e| located(text, &e))
+        parse(text)
     }
 
     /// The settings with `sets` applied, each `a.b=value`; a value that is no TOML is a text.
     pub fn with_sets(self, sets: &[String]) -> Result<Self> {
-        let schema = schema();
-        let mut value = Value::try_from(self).expect("settings are TOML values");
-        for set in sets {
-            let option = format!("--set {set}");
-            let (key, text) = set
-                .split_once('=')
-                .ok_or_else(|| Error::input("found no `=`, needed `table.key=value`").key(option.clone()))?;
-            let new = match find(&schema, key.trim()) {
-                Known::Value(Value::String(_)) => text_value(text),
-                Known::Value(_) | Known::Free => any_value(text),
-                Known::Table | Known::No => {
-                    let hint = format!("the nearest key is `{}`", nearest(&schema, key.trim()));
-                    return Err(Error::input("no such setting").key(option).hint(hint));
-                }
-            };
-            insert(&mut value, key.trim(), new);
-            // Checked one by one, so that a wrong value is told with its own option.
-            let checked: std::result::Result<Self, _> = value.clone().try_into();
-            checked.map_err(|e| Error::input(e.message().trim().to_owned()).key(option))?;
-        }
-        Ok(value.try_into().expect("the last of the options was checked"))
+        with_sets(self, sets)
     }
+}
+
+/// Settings whose defaults are the schema: a key that they do not have is unknown.
+pub trait Settings: Default + Serialize + DeserializeOwned {}
+
+impl<T: Default + Serialize + DeserializeOwned> Settings for T {}
+
+/// Reads the settings in the file at `path`, then applies `sets`, each `a.b=value`.
+pub fn load<T: Settings>(path: &Path, sets: &[String]) -> Result<T> {
+    let text = files::read_text(path)?;
+    parse(&text).and_then(|settings| with_sets(settings, sets)).map_err(|e| e.file(path))
+}
+
+/// Reads settings from the text of a file.
+pub fn parse<T: Settings>(text: &str) -> Result<T> {
+    let table = DeTable::parse(text).map_err(|e| located(text, &e))?;
+    check_keys(text, &schema::<T>(), "", table.get_ref())?;
+    toml::from_str(text).map_err(|e| located(text, &e))
+}
+
+fn with_sets<T: Settings>(settings: T, sets: &[String]) -> Result<T> {
+    let schema = schema::<T>();
+    let mut value = Value::try_from(settings).expect("settings are TOML values");
+    for set in sets {
+        let option = format!("--set {set}");
+        let (key, text) = set
+            .split_once('=')
+            .ok_or_else(|| Error::input("found no `=`, needed `table.key=value`").key(option.clone()))?;
+        let new = match find(&schema, key.trim()) {
+            Known::Value(Value::String(_)) => text_value(text),
+            Known::Value(_) | Known::Free => any_value(text),
+            Known::Table | Known::No => {
+                let hint = format!("the nearest key is `{}`", nearest(&schema, key.trim()));
+                return Err(Error::input("no such setting").key(option).hint(hint));
+            }
+        };
+        insert(&mut value, key.trim(), new);
+        // Checked one by one, so that a wrong value is told with its own option.
+        let checked: std::result::Result<T, _> = value.clone().try_into();
+        checked.map_err(|e| Error::input(e.message().trim().to_owned()).key(option))?;
+    }
+    Ok(value.try_into().expect("the last of the options was checked"))
 }
 
 /// Names the file at `path` in an error that names none, and the line of the setting at fault, unless one of
@@ -77,8 +98,8 @@ fn line_of(text: &str, key: &str) -> Option<u64> {
     line
 }
 
-fn schema() -> Value {
-    Value::try_from(Config::default()).expect("settings are TOML values")
+fn schema<T: Settings>() -> Value {
+    Value::try_from(T::default()).expect("settings are TOML values")
 }
 
 fn check_keys(text: &str, schema: &Value, prefix: &str, table: &DeTable<'_>) -> Result<()> {

@@ -5,7 +5,7 @@
 mod keys;
 mod load;
 
-pub use load::locate;
+pub use load::{Settings, load, locate, parse};
 
 use std::path::PathBuf;
 

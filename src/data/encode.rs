@@ -50,7 +50,7 @@ struct Draft {
 }
 
 impl Encoder {
-    /// The encoder of `settings` for the model in the folder `model`, whose ids are below `vocab_size`.
+    /// The encoder of `settings` for the model at `model`, a Hugging Face directory or a `.gguf` file, whose ids are below `vocab_size`.
     ///
     /// `label_smoothing` holds for lines that set none. Lines of token ids need no tokenizer.
     pub fn open(
@@ -65,7 +65,7 @@ impl Encoder {
             return Err(Error::input(format!("found {found}, needed at least 2")).key("data.max_seq_length"));
         }
         let is_tokens = settings.format == Format::Tokens;
-        let (tokenizer, template) = if is_tokens && !model.join("tokenizer.json").exists() {
+        let (tokenizer, template) = if is_tokens && !Tokenizer::exists(model)? {
             (None, Template::Exam)
         } else {
             let tokenizer = Tokenizer::open(model)?;
@@ -73,7 +73,7 @@ impl Encoder {
             let template = Template::open(name, settings.format, model, &tokenizer)?;
             if settings.append_eos && !is_tokens && tokenizer.eos().is_empty() {
                 return Err(Error::input("found no `eos_token`, which `data.append_eos` needs")
-                    .file(model.join("tokenizer_config.json"))
+                    .file(tokenizer.names_file())
                     .hint("name the model's end-of-sequence token there, or set `data.append_eos = false`"));
             }
             (Some(tokenizer), template)
@@ -92,8 +92,7 @@ impl Encoder {
     /// The tokenizer; an error where the model has none.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         self.tokenizer.as_ref().ok_or_else(|| {
-            Error::input("the model's folder has no tokenizer.json")
-                .hint("only token ids can be used with it")
+            Error::input("the model has no tokenizer").hint("only token ids can be used with it")
         })
     }
 
@@ -119,13 +118,18 @@ impl Encoder {
     }
 
     /// What precedes the completion of a line, special tokens included; for generation. It is not cut.
+    ///
+    /// Of a conversation that is all up to its last turn if an assistant speaks it, else all of it.
     pub fn prompt(&self, line: &Line) -> Result<Vec<u32>> {
         if let Body::Tokens(tokens) = &line.body {
             let end = tokens.labels.iter().position(Option::is_some).unwrap_or(tokens.input_ids.len());
             return Ok(tokens.input_ids[..end].to_vec());
         }
         let tokenizer = self.tokenizer()?;
-        let rendered = self.template.line(line)?;
+        let rendered = match &line.body {
+            Body::Messages(messages) => self.template.to_answer(messages)?,
+            _ => self.template.line(line)?,
+        };
         let end = rendered.completions.last().map_or(rendered.text.len(), |span| span.start);
         let ids = tokenizer.encode(without_last_blanks(&rendered.text[..end]))?.ids;
         let prefix = if rendered.has_special_tokens { &[][..] } else { tokenizer.prefix() };

@@ -15,6 +15,21 @@ pub struct Tokenized {
 }
 
 impl Tokenized {
+    /// A prompt: all of its tokens are needed, and what its last one predicts is asked for. It must have one.
+    pub fn prompt(tokens: &[u32]) -> Self {
+        // What is predicted does not matter; any id does.
+        let mut labels = vec![None; tokens.len()];
+        labels.push(Some(tokens[0]));
+        Self { input_ids: [tokens, &tokens[..1]].concat(), labels, weight: 1.0, smoothing: 0.0 }
+    }
+
+    /// The example without its first `tokens`, none of which predicts with a loss.
+    #[must_use]
+    pub fn without_first(&self, tokens: usize) -> Self {
+        let (input_ids, labels) = (self.input_ids[tokens..].to_vec(), self.labels[tokens..].to_vec());
+        Self { input_ids, labels, ..*self }
+    }
+
     /// The inputs that some loss needs: those before its last target.
     pub fn needed(&self) -> &[u32] {
         let last = self.labels.iter().rposition(Option::is_some).unwrap_or(0);

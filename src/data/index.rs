@@ -209,7 +209,8 @@ impl Dataset {
         (0..self.len()).map(value).collect()
     }
 
-    fn text(&self, example: usize) -> Result<Vec<u8>> {
+    /// The line of an example as it stands in the file, without blanks around it.
+    pub fn text(&self, example: usize) -> Result<Vec<u8>> {
         let entry = &self.entries[example];
         let mut text = vec![0; entry.len as usize];
         let read = self.file.read_exact_at(&mut text, entry.offset);

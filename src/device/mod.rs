@@ -47,8 +47,9 @@ impl Device {
 
     /// A buffer of zeros.
     pub fn zeros(&self, rows: usize, cols: usize) -> Buffer {
+        let Self::Cpu(cpu) = self;
         let mut buffer = self.buffer(rows, cols);
-        buffer.values_mut().fill(0.0);
+        cpu.for_rows(buffer.values_mut(), cols, |_, row| row.fill(0.0));
         buffer
     }
 

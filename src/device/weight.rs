@@ -1,4 +1,4 @@
-//! A weight as it is stored: f32, bf16 or f16, in a mapped file or in memory.
+//! A weight as it is stored: f32, bf16, f16 or quantised blocks, in a mapped file or in memory.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -25,6 +25,8 @@ enum Source {
         file: Arc<Mmap>,
         bytes: Range<usize>,
         dtype: DType,
+        /// Rows of a head whose rotary pairs stand side by side; 0 where rows stand as they are used.
+        paired: usize,
     },
     Owned(Arc<Vec<f32>>),
 }
@@ -34,10 +36,11 @@ impl Weight {
     ///
     /// `bytes` must lie inside the file and hold `rows * cols` elements.
     pub fn mapped(file: &Arc<Mmap>, bytes: Range<usize>, dtype: DType, rows: usize, cols: usize) -> Self {
-        assert_eq!(bytes.len(), rows * cols * dtype.size(), "a weight's bytes and shape disagree");
+        assert_eq!(bytes.len(), dtype.bytes(rows * cols), "a weight's bytes and shape disagree");
         let stored_bytes = &file[bytes.clone()];
-        if stored_bytes.as_ptr().align_offset(dtype.size()) == 0 {
-            return Self { source: Source::Mapped { file: Arc::clone(file), bytes, dtype }, rows, cols };
+        if stored_bytes.as_ptr().align_offset(dtype.alignment()) == 0 {
+            let source = Source::Mapped { file: Arc::clone(file), bytes, dtype, paired: 0 };
+            return Self { source, rows, cols };
         }
         Self::owned(stored::widen(stored_bytes, dtype), rows, cols)
     }
@@ -66,14 +69,39 @@ impl Weight {
         }
     }
 
+    /// The same matrix, whose stored rows 2i and 2i + 1 of each head of `head` rows are the rows i and
+    /// i + `head`/2 that it is used with: GGUF keeps the two rows of a rotary pair side by side where
+    /// Hugging Face keeps them half a head apart.
+    ///
+    /// `head` is even and divides the number of rows.
+    #[must_use]
+    pub fn with_paired_rows(mut self, head: usize) -> Self {
+        assert!(head.is_multiple_of(2) && self.rows.is_multiple_of(head), "heads of {head} rows");
+        match &mut self.source {
+            Source::Mapped { paired, .. } => *paired = head,
+            Source::Owned(values) => {
+                let row = |row| &values[row * self.cols..(row + 1) * self.cols];
+                let rows = (0..self.rows).flat_map(|r| row(stored_row(r, head))).copied().collect();
+                *values = Arc::new(rows);
+            }
+        }
+        self
+    }
+
     /// Rows `range` as f32, row-major: borrowed where they are stored so, else widened into a new buffer.
     pub fn rows_f32(&self, range: Range<usize>) -> Cow<'_, [f32]> {
-        let elements = range.start * self.cols..range.end * self.cols;
         match &self.source {
-            Source::Owned(values) => Cow::Borrowed(&values[elements]),
-            Source::Mapped { file, bytes, dtype } => {
-                let size = dtype.size();
-                let stored = &file[bytes.start + elements.start * size..bytes.start + elements.end * size];
+            Source::Owned(values) => Cow::Borrowed(&values[range.start * self.cols..range.end * self.cols]),
+            Source::Mapped { file, bytes, dtype, paired } => {
+                let stored = |rows: Range<usize>| {
+                    let [start, end] = [rows.start, rows.end].map(|row| dtype.bytes(row * self.cols));
+                    &file[bytes.start + start..bytes.start + end]
+                };
+                if *paired > 0 {
+                    let row = |row| stored::widen(stored(row..row + 1), *dtype);
+                    return Cow::Owned(range.flat_map(|r| row(stored_row(r, *paired))).collect());
+                }
+                let stored = stored(range);
                 match dtype {
                     DType::F32 => Cow::Borrowed(bytemuck::cast_slice(stored)),
                     DType::BF16 => Cow::Owned(
@@ -82,6 +110,7 @@ impl Weight {
                     DType::F16 => Cow::Owned(
                         bytemuck::cast_slice::<_, f16>(stored).iter().map(|x| x.to_f32()).collect(),
                     ),
+                    DType::Block(block) => Cow::Owned(block.widen(stored)),
                 }
             }
         }
@@ -112,4 +141,10 @@ impl Weight {
             Cow::Owned(values) => Self::owned(values, self.rows, self.cols),
         }
     }
+}
+
+/// Where row `row` of a matrix is stored if the rotary pairs of its heads of `head` rows stand side by side.
+fn stored_row(row: usize, head: usize) -> usize {
+    let (start, i) = (row - row % head, row % head);
+    start + 2 * (i % (head / 2)) + i / (head / 2)
 }

@@ -22,17 +22,19 @@ pub(super) struct TokenRows {
     pub(super) positions: Vec<u32>,
     /// (example's place in the update, token's place in the example) of each row.
     pub(super) names: Vec<(u32, u32)>,
+    /// The batch's token that each row is.
+    pub(super) tokens: Vec<u32>,
     pub(super) layout: Layout,
 }
 
 impl TokenRows {
     fn new(forest: &Forest, layout: Layout) -> Self {
         let segment = forest.segment_of_token();
-        let tokens = layout.query_tokens();
+        let tokens = layout.query_tokens().to_vec();
         let positions: Vec<u32> = tokens.iter().map(|&t| forest.positions[t as usize]).collect();
         let example = |&t: &u32| forest.segments[segment[t as usize] as usize].example;
         let names = tokens.iter().map(example).zip(positions.iter().copied()).collect();
-        Self { positions, names, layout }
+        Self { positions, names, tokens, layout }
     }
 
     pub(super) fn len(&self) -> usize {

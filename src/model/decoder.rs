@@ -99,11 +99,31 @@ struct NormInput {
     rrms: Buffer,
 }
 
+/// A block's keys and values of tokens that went before, and the rows that the batch's own have among them.
+#[derive(Debug)]
+pub(super) struct Past<'a> {
+    pub(super) keys: &'a mut Buffer,
+    pub(super) values: &'a mut Buffer,
+    pub(super) rows: &'a [u32],
+}
+
+impl<'a> Past<'a> {
+    /// All keys and values, the batch's own included.
+    fn and(self, device: &Device, k: &Buffer, v: &Buffer) -> (&'a Buffer, &'a Buffer) {
+        rows::scatter(device, k, self.rows, self.keys);
+        rows::scatter(device, v, self.rows, self.values);
+        (self.keys, self.values)
+    }
+}
+
 /// The block's output (Q x D) and its saved tensors; `queries` = `None` means all tokens.
+///
+/// With a `past`, the layouts are over its rows, and there is no way back.
 pub(super) fn forward(
     context: &Context<'_>,
     layer: usize,
     queries: Option<&TokenRows>,
+    past: Option<Past<'_>>,
     x: &Buffer,
 ) -> (Buffer, Saved) {
     let Context { device, model, all, .. } = *context;
@@ -126,7 +146,8 @@ pub(super) fn forward(
     let heads = spec.heads(layer);
     let mut o = device.buffer(asked.len(), spec.query_width());
     let mut lse = device.buffer(asked.len(), spec.query_heads);
-    attention::forward(device, &heads, &asked.layout, &q, &k, &v, &mut o, &mut lse);
+    let (keys, values) = past.map_or((&k, &v), |past| past.and(device, &k, &v));
+    attention::forward(device, &heads, &asked.layout, &q, keys, values, &mut o, &mut lse);
 
     let projected = step.linear(Projection::O, &o, asked);
     let (mut mid, o_normed) = step.optional_norm(projected, block.attention_output_norm);
@@ -233,7 +254,7 @@ pub(super) fn backward(
         Some(rows) => {
             let mut dn_asked = device.zeros(asked.len(), spec.hidden);
             step.linear(Projection::Q, &dq, &gather(device, &n, rows), asked, &mut dn_asked);
-            rows::scatter_add(device, &dn_asked, rows.layout.query_tokens(), &mut dn);
+            rows::scatter_add(device, &dn_asked, &rows.tokens, &mut dn);
         }
     }
     step.linear(Projection::K, &dk, &n, all, &mut dn);
@@ -245,7 +266,7 @@ pub(super) fn backward(
         None => d_mid,
         Some(rows) => {
             let mut dx = device.zeros(all.len(), spec.hidden);
-            rows::scatter_add(device, &d_mid, rows.layout.query_tokens(), &mut dx);
+            rows::scatter_add(device, &d_mid, &rows.tokens, &mut dx);
             dx
         }
     };
@@ -255,7 +276,7 @@ pub(super) fn backward(
 
 fn gather(device: &Device, x: &Buffer, rows: &TokenRows) -> Buffer {
     let mut out = device.buffer(rows.len(), x.cols());
-    rows::gather(device, x, rows.layout.query_tokens(), &mut out);
+    rows::gather(device, x, &rows.tokens, &mut out);
     out
 }
 

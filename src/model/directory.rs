@@ -3,11 +3,12 @@
 
 use std::path::Path;
 
+use super::files::Files;
 use super::settings::WeightStorage;
 use super::weights::Model;
 use crate::base::Result;
 use crate::tensor::stored::{self, Draft};
-use crate::tensor::{Checkpoint, DType, checkpoint};
+use crate::tensor::{DType, checkpoint};
 
 /// The types that weights are written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub fn write(model: &Model, types: Types, from: &Path, folder: &Path) -> Result<
 
 /// Replaces the weights of `model` by those of the directory `folder`.
 pub fn read(model: &mut Model, folder: &Path) -> Result<()> {
-    let found = Model::new(model.spec().clone(), &Checkpoint::open(folder)?, WeightStorage::Stored)?;
+    let found = Model::new(model.spec().clone(), &Files::open(folder)?, WeightStorage::Stored)?;
     model.take_weights(found);
     Ok(())
 }

@@ -88,8 +88,7 @@ impl NewModel {
         let drafts = tensors(&self.spec).into_iter().enumerate().map(|(place, (name, shape, fill))| {
             let len: usize = shape.iter().product();
             let values = move || self.values(fill, len, &philox, place as u32);
-            let bytes = Box::new(move || Cow::Owned(stored::narrow(&values(), self.dtype)));
-            (name, Draft { dtype: self.dtype.stored(), shape, len: len * self.dtype.size(), bytes })
+            (name, Draft::rounded(self.dtype, &shape, move || Cow::Owned(values())))
         });
         stored::write(&folder.join("model.safetensors"), drafts.collect::<Vec<_>>())
     }

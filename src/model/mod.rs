@@ -4,8 +4,11 @@
 //! own. `decoder.rs` holds one block's forward pass and, under it in mirrored order, its backward pass.
 
 pub mod batch;
+pub mod cache;
 mod decoder;
 pub mod directory;
+mod gguf;
+pub mod files;
 pub mod init;
 pub mod parameters;
 pub mod pass;
@@ -15,6 +18,8 @@ pub mod spec;
 pub mod weights;
 
 pub use batch::{Batch, DropoutRun};
+pub use cache::Cache;
+pub use files::Files;
 pub use parameters::Parameter;
 pub use pass::Pass;
 pub use settings::Settings;

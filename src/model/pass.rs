@@ -52,14 +52,12 @@ impl Pass {
             spec.frequencies.iter().map(|f| rope::Table::new(device, f, positions)).collect();
         let context = Context { device, model, adapter, dropout, tables: &tables, all: &batch.all };
 
-        let mut x = device.buffer(batch.forest.len(), spec.hidden);
-        let table = model.weight(model.embedding);
-        embedding::forward(device, table, &batch.forest.tokens, spec.embedding_scale, &mut x);
+        let mut x = embed(device, model, &batch.forest.tokens);
         let mut blocks = Vec::new();
         let lowest = lowest_trained(adapter);
         for layer in 0..spec.layers.len() {
             let (out, saved) =
-                decoder::forward(&context, layer, queries(batch, layer, spec.layers.len()), &x);
+                decoder::forward(&context, layer, queries(batch, layer, spec.layers.len()), None, &x);
             // Below what is trained there is no backward pass.
             let kept = match keep {
                 Keep::Nothing => None,
@@ -70,9 +68,7 @@ impl Pass {
             blocks.extend(kept);
             x = out;
         }
-        let mut hidden = device.buffer(x.rows(), x.cols());
-        let mut rrms = device.buffer(x.rows(), 1);
-        rmsnorm::forward(device, &x, model.gain(model.norm), &mut hidden, &mut rrms);
+        let (hidden, rrms) = last_norm(device, model, &x);
         Self { hidden, tables, blocks, last: x, rrms }
     }
 
@@ -107,7 +103,7 @@ impl Pass {
             let saved = match kept {
                 Kept::All(saved) => *saved,
                 Kept::Input(x) => {
-                    let (_, inner) = decoder::forward(&context, layer, queries, &x);
+                    let (_, inner) = decoder::forward(&context, layer, queries, None, &x);
                     BlockSaved { x, inner }
                 }
             };
@@ -120,6 +116,20 @@ impl Pass {
         let d_table = gradients.part_mut(model.parameter(model.embedding).range.clone());
         embedding::backward(device, &dx, &batch.forest.tokens, spec.embedding_scale, d_table);
     }
+}
+
+/// The embedded tokens, N x D.
+pub(super) fn embed(device: &Device, model: &Model, tokens: &[u32]) -> Buffer {
+    let mut x = device.buffer(tokens.len(), model.spec().hidden);
+    embedding::forward(device, model.weight(model.embedding), tokens, model.spec().embedding_scale, &mut x);
+    x
+}
+
+/// The final norm of the last block's output, and its 1/rms.
+pub(super) fn last_norm(device: &Device, model: &Model, x: &Buffer) -> (Buffer, Buffer) {
+    let (mut hidden, mut rrms) = (device.buffer(x.rows(), x.cols()), device.buffer(x.rows(), 1));
+    rmsnorm::forward(device, x, model.gain(model.norm), &mut hidden, &mut rrms);
+    (hidden, rrms)
 }
 
 /// The last block asks only at the wanted rows.

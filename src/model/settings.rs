@@ -19,7 +19,7 @@ pub enum WeightStorage {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// A Hugging Face directory. Required.
+    /// A Hugging Face directory or a `.gguf` file. Required.
     pub path: String,
     /// How weights are held in memory.
     pub weights: WeightStorage,

@@ -9,7 +9,7 @@ use crate::adapter::{Linear, Projection};
 use crate::base::{Error, Result, files};
 use crate::ops::attention::Heads;
 use crate::ops::gated::Activation;
-use crate::tensor::checkpoint;
+use crate::tensor::{Gguf, checkpoint};
 
 /// Families and the `model_type` that names them.
 const FAMILIES: [(&str, Family); 5] = [
@@ -104,10 +104,13 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Reads `config.json` of the model directory `folder`.
-    pub fn read(folder: &Path) -> Result<Self> {
-        checkpoint::check_folder(folder)?;
-        let path = folder.join("config.json");
+    /// Reads `config.json` of the Hugging Face directory, or the metadata of the `.gguf` file, at `model`.
+    pub fn read(model: &Path) -> Result<Self> {
+        if Gguf::is_named_by(model) {
+            return super::gguf::spec(&Gguf::open(model)?);
+        }
+        checkpoint::check_folder(model)?;
+        let path = model.join("config.json");
         let text = files::read_text(&path)?;
         Self::parse(&text).map_err(|e| e.file(&path))
     }
@@ -116,7 +119,12 @@ impl Spec {
     pub fn parse(text: &str) -> Result<Self> {
         let json: Map<String, Value> = serde_json::from_str(text)
             .map_err(|e| Error::input(format!("not a JSON object: {e}")).line(e.line() as u64))?;
-        let config = Config(&json);
+        Self::of_config(&json)
+    }
+
+    /// Reads the keys of a `config.json`.
+    pub(super) fn of_config(json: &Map<String, Value>) -> Result<Self> {
+        let config = Config(json);
         let family = family(&config)?;
         refuse_unsupported(&config)?;
 

@@ -4,6 +4,8 @@
 use std::ops::Range;
 use std::path::Path;
 
+use super::files::{Files, Found};
+use super::gguf;
 use super::parameters::{Id, Parameter};
 use super::settings::WeightStorage;
 use super::spec::Spec;
@@ -11,7 +13,7 @@ use crate::adapter::{Linear, Projection};
 use crate::base::{Error, Result};
 use crate::device::{Weight, free_memory};
 use crate::ops::rmsnorm::Gain;
-use crate::tensor::{Checkpoint, DType};
+use crate::tensor::DType;
 
 /// The weights of one linear.
 #[derive(Clone, Copy, Debug)]
@@ -51,25 +53,25 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens the Hugging Face directory `folder`.
-    pub fn open(folder: &Path, storage: WeightStorage) -> Result<Self> {
+    /// Opens the Hugging Face directory or the `.gguf` file at `path`.
+    pub fn open(path: &Path, storage: WeightStorage) -> Result<Self> {
         // The weights first: their absence says more about a wrong directory than a missing config.json.
-        let checkpoint = Checkpoint::open(folder)?;
-        Self::new(Spec::read(folder)?, &checkpoint, storage)
+        let files = Files::open(path)?;
+        Self::new(files.spec()?, &files, storage)
     }
 
-    /// Finds the weights that `spec` needs in `checkpoint`.
-    pub fn new(spec: Spec, checkpoint: &Checkpoint, storage: WeightStorage) -> Result<Self> {
-        let mut finder = Finder { checkpoint, parameters: Vec::new(), stored_bytes: 0 };
+    /// Finds the weights that `spec` needs in `files`.
+    pub fn new(spec: Spec, files: &Files, storage: WeightStorage) -> Result<Self> {
+        let mut finder = Finder { files, spec: &spec, parameters: Vec::new(), widened_bytes: 0 };
         let find = &mut finder;
         let (vocabulary, hidden) = (spec.vocabulary, spec.hidden);
         let embedding = find.matrix("model.embed_tokens.weight", vocabulary, hidden)?;
         let blocks = (0..spec.layers.len()).map(|layer| block(find, &spec, layer)).collect::<Result<_>>()?;
         let norm = find.vector("model.norm.weight", hidden)?;
         let head = if spec.tied { embedding } else { find.matrix("lm_head.weight", vocabulary, hidden)? };
-        finder.report_unused(&spec);
-        let widen = finder.widen(storage);
-        let mut model = Self { spec, parameters: finder.parameters, embedding, blocks, norm, head };
+        finder.report_unused();
+        let (widen, parameters) = (finder.widen(storage), finder.parameters);
+        let mut model = Self { spec, parameters, embedding, blocks, norm, head };
         if widen {
             model.widen();
         }
@@ -182,63 +184,83 @@ impl InBlock<'_, '_> {
         let weight = self.find.matrix(&format!("{linear}.weight"), outputs, inputs)?;
         let has_bias = self.spec.biases.of(projection);
         let bias = has_bias.then(|| self.find.vector(&format!("{linear}.bias"), outputs)).transpose()?;
+        if matches!(projection, Projection::Q | Projection::K) && self.find.files.has_paired_rows() {
+            self.find.unpair(weight, bias);
+        }
         Ok(LinearWeights { weight, bias })
     }
 }
 
 struct Finder<'a> {
-    checkpoint: &'a Checkpoint,
+    files: &'a Files,
+    spec: &'a Spec,
     parameters: Vec<Parameter>,
-    stored_bytes: usize,
+    /// What f32 copies of the weights that are not stored as f32 would take.
+    widened_bytes: usize,
 }
 
-impl Finder<'_> {
+impl<'a> Finder<'a> {
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Id> {
-        self.weight(name, &[rows, cols], rows, cols)
+        let found = self.find(name, &[rows, cols])?;
+        Ok(self.push(name, &found, rows, cols))
     }
 
     fn vector(&mut self, name: &str, len: usize) -> Result<Id> {
-        self.weight(name, &[len], 1, len)
+        let found = self.find(name, &[len])?;
+        Ok(self.push(name, &found, 1, len))
     }
 
-    fn weight(&mut self, name: &str, shape: &[usize], rows: usize, cols: usize) -> Result<Id> {
-        let (file, stored) = self.checkpoint.find(name).ok_or_else(|| {
-            Error::input("the model needs this weight, but no file of the directory has it")
-                .file(self.checkpoint.folder())
-                .key(name)
-        })?;
-        if stored.shape != shape {
-            let what = format!("found shape {:?}, needed {shape:?} by config.json", stored.shape);
-            return Err(Error::input(what).file(file.path()).key(name));
-        }
-        let dtype = stored.weight_dtype().ok_or_else(|| {
-            Error::input(format!("found type {:?}, needed F32, F16 or BF16", stored.dtype))
-                .file(file.path())
-                .key(name)
-        })?;
-        self.stored_bytes += if dtype == DType::F32 { 0 } else { stored.elements() * 4 };
+    fn push(&mut self, name: &str, found: &Found<'_>, rows: usize, cols: usize) -> Id {
         let start = self.parameters.last().map_or(0, |last| last.range.end);
         self.parameters.push(Parameter {
             name: name.to_owned(),
-            shape: shape.to_vec(),
-            stored: dtype,
-            range: start..start + stored.elements(),
-            weight: Weight::mapped(file.map(), stored.bytes.clone(), dtype, rows, cols),
+            shape: found.shape.to_vec(),
+            stored: found.dtype,
+            range: start..start + rows * cols,
+            weight: Weight::mapped(found.map, found.bytes.clone(), found.dtype, rows, cols),
         });
-        Ok(Id(self.parameters.len() - 1))
+        Id(self.parameters.len() - 1)
     }
 
-    fn report_unused(&self, spec: &Spec) {
+    /// The weight and, if it has one, the bias of a linear of queries or keys, as Hugging Face orders their rows.
+    fn unpair(&mut self, weight: Id, bias: Option<Id>) {
+        let head = self.spec.head_dim;
+        if let Some(bias) = bias {
+            let bias = &mut self.parameters[bias.0].weight;
+            let column = Weight::owned(bias.f32().into_owned(), bias.cols(), 1).with_paired_rows(head);
+            *bias = Weight::owned(column.f32().into_owned(), 1, bias.cols());
+        }
+        let weight = &mut self.parameters[weight.0].weight;
+        *weight = weight.clone().with_paired_rows(head);
+    }
+
+    fn find(&mut self, name: &str, shape: &[usize]) -> Result<Found<'a>> {
+        let found = self.files.find(name, self.spec)?;
+        if found.shape != shape {
+            let what =
+                format!("found shape {:?}, needed {shape:?} by {}", found.shape, self.files.authority());
+            return Err(Error::input(what).file(found.path).key(found.name));
+        }
+        if found.dtype != DType::F32 {
+            self.widened_bytes += 4 * shape.iter().product::<usize>();
+        }
+        Ok(found)
+    }
+
+    fn report_unused(&self) {
         // Some files store a tied head twice, and rotary tables that are computed.
-        let ignored =
-            |name: &str| (spec.tied && name == "lm_head.weight") || name.ends_with("rotary_emb.inv_freq");
-        let total = self.checkpoint.names().filter(|name| !ignored(name)).count();
+        let ignored = |name: &str| {
+            (self.spec.tied && name == "lm_head.weight")
+                || name.ends_with("rotary_emb.inv_freq")
+                || gguf::is_specification(name)
+        };
+        let total = self.files.tensors().iter().filter(|tensor| !ignored(tensor.name)).count();
         if total > self.parameters.len() {
             tracing::warn!(
                 "{}: {} of {total} tensors are not used by a {} model",
-                self.checkpoint.folder().display(),
+                self.files.path().display(),
                 total - self.parameters.len(),
-                spec.model_type,
+                self.spec.model_type,
             );
         }
     }
@@ -247,7 +269,7 @@ impl Finder<'_> {
         match storage {
             WeightStorage::F32 => true,
             WeightStorage::Stored => false,
-            WeightStorage::Auto => free_memory().is_none_or(|free| self.stored_bytes <= free / 2),
+            WeightStorage::Auto => free_memory().is_none_or(|free| self.widened_bytes <= free / 2),
         }
     }
 }

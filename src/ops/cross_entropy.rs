@@ -15,7 +15,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::device::cpu::Mat;
+use crate::device::cpu::simd::{self, widest};
+use crate::device::cpu::{Mat, exp};
 use crate::device::{Buffer, Device, PartMut, Weight};
 
 /// One loss at a row.
@@ -119,7 +120,7 @@ fn chunk_losses(
             .map(|(i, z)| {
                 let targets = of_row(rows.start + i);
                 let lse = log_sum_exp(z);
-                let mean: f64 = z.iter().map(|&v| f64::from(v)).sum::<f64>() / vocabulary as f64;
+                let mean = sum(z) / vocabulary as f64;
                 let loss = |t: &Target| {
                     let eps = f64::from(t.smoothing);
                     lse - (1.0 - eps) * f64::from(z[t.token as usize]) - eps * mean
@@ -135,19 +136,28 @@ fn chunk_losses(
     per_row.concat()
 }
 
-/// NaN if a logit is NaN or the largest is infinite: `max` ignores NaN, the sum of exponentials does not.
-fn log_sum_exp(z: &[f32]) -> f64 {
-    let max = z.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    f64::from(max) + z.iter().map(|&v| f64::from((v - max).exp())).sum::<f64>().ln()
+widest! {
+    /// NaN if a logit is NaN or the largest is infinite: `max` ignores NaN, the sum of exponentials does not.
+    fn log_sum_exp(z: &[f32]) -> f64 {
+        let max = simd::max(z);
+        f64::from(max) + simd::sum([z], |[v]| f64::from(exp(v - max))).ln()
+    }
+
+    fn sum(z: &[f32]) -> f64 {
+        simd::sum([z], |[v]| f64::from(v))
+    }
+
+    fn softmax_less(z: &mut [f32], lse: f32, weight: f32, spread: f32) {
+        for z in z {
+            *z = weight * exp(*z - lse) - spread;
+        }
+    }
 }
 
 fn into_gradient(z: &mut [f32], lse: f64, targets: &[Target], scale: f32) {
     let weight: f32 = targets.iter().map(|t| t.weight * scale).sum();
     let spread: f32 = targets.iter().map(|t| t.weight * scale * t.smoothing).sum::<f32>() / z.len() as f32;
-    let lse = lse as f32;
-    for z in z.iter_mut() {
-        *z = weight * (*z - lse).exp() - spread;
-    }
+    softmax_less(z, lse as f32, weight, spread);
     for t in targets {
         z[t.token as usize] -= t.weight * scale * (1.0 - t.smoothing);
     }

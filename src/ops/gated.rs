@@ -11,6 +11,8 @@
 
 pub mod cuda;
 
+use crate::device::cpu::exp;
+use crate::device::cpu::simd::widest;
 use crate::device::{Buffer, Device};
 
 /// The gate's activation.
@@ -27,18 +29,40 @@ const GELU_CUBE: f32 = 0.044_715;
 
 impl Activation {
     /// act(g) and act'(g)
-    #[inline]
+    #[inline(always)]
     fn value_and_slope(self, g: f32) -> (f32, f32) {
         match self {
             Self::Silu => {
-                let s = 1.0 / (1.0 + (-g).exp());
+                let s = 1.0 / (1.0 + exp(-g));
                 (g * s, s * (1.0 + g * (1.0 - s)))
             }
             Self::GeluTanh => {
-                let t = (GELU_SCALE * (g + GELU_CUBE * g * g * g)).tanh();
+                let t = tanh(GELU_SCALE * (g + GELU_CUBE * g * g * g));
                 let inner = GELU_SCALE * (1.0 + 3.0 * GELU_CUBE * g * g);
                 (0.5 * g * (1.0 + t), 0.5 * (1.0 + t) + 0.5 * g * (1.0 - t * t) * inner)
             }
+        }
+    }
+}
+
+/// Its slope is at most 1, so that what the exponential is off by stays below a rounding of 1.
+#[inline(always)]
+fn tanh(x: f32) -> f32 {
+    let e = exp(-2.0 * x.abs());
+    ((1.0 - e) / (1.0 + e)).copysign(x)
+}
+
+widest! {
+    fn forward_row(activation: Activation, m: &mut [f32], g: &[f32], u: &[f32]) {
+        for ((m, &g), &u) in m.iter_mut().zip(g).zip(u) {
+            *m = activation.value_and_slope(g).0 * u;
+        }
+    }
+
+    fn backward_row(activation: Activation, dm: &[f32], g: &mut [f32], u: &mut [f32]) {
+        for ((g, u), &dm) in g.iter_mut().zip(u).zip(dm) {
+            let (value, slope) = activation.value_and_slope(*g);
+            (*g, *u) = (dm * *u * slope, dm * value);
         }
     }
 }
@@ -49,9 +73,7 @@ pub fn forward(device: &Device, activation: Activation, g: &Buffer, u: &Buffer, 
     let (cols, g, u) = (m.cols(), g.values(), u.values());
     cpu.for_rows(m.values_mut(), cols, |n, row| {
         let at = n * cols..(n + 1) * cols;
-        for ((m, &g), &u) in row.iter_mut().zip(&g[at.clone()]).zip(&u[at]) {
-            *m = activation.value_and_slope(g).0 * u;
-        }
+        forward_row(activation, row, &g[at.clone()], &u[at]);
     });
 }
 
@@ -60,9 +82,6 @@ pub fn backward(device: &Device, activation: Activation, dm: &Buffer, g: &mut Bu
     let Device::Cpu(cpu) = device;
     let (cols, dm) = (dm.cols(), dm.values());
     cpu.for_row_pairs(g.values_mut(), u.values_mut(), cols, |n, g, u| {
-        for ((g, u), &dm) in g.iter_mut().zip(u).zip(&dm[n * cols..(n + 1) * cols]) {
-            let (value, slope) = activation.value_and_slope(*g);
-            (*g, *u) = (dm * *u * slope, dm * value);
-        }
+        backward_row(activation, &dm[n * cols..(n + 1) * cols], g, u);
     });
 }

@@ -11,8 +11,9 @@
 
 pub mod cuda;
 
-use crate::base::philox::Philox;
-use crate::device::cpu::{Cpu, Mat};
+use crate::base::philox::{LANES, Philox};
+use crate::device::cpu::Mat;
+use crate::device::cpu::simd::widest;
 use crate::device::{Buffer, Device, Part, PartMut};
 
 /// One adapter's matrices and scale.
@@ -68,28 +69,82 @@ fn gain(rate: f32) -> f32 {
     1.0 / (1.0 - rate)
 }
 
-impl Dropout<'_> {
-    /// values *= mask / (1 - p)
-    fn apply(&self, cpu: &Cpu, values: &mut [f32], cols: usize) {
-        let (threshold, keep) = (threshold(self.rate), gain(self.rate));
-        cpu.for_rows(values, cols, |row, values| {
-            let (example, token) = self.rows[row];
-            for (block, values) in values.chunks_mut(4).enumerate() {
-                // 16 bits of module and 16 of feature block: 65536 linears, 262144 features
-                let feature = self.module << 16 | block as u32;
-                let numbers = self.philox.block([feature, token, example, self.update]);
-                for (value, number) in values.iter_mut().zip(numbers) {
-                    *value *= if number >= threshold { keep } else { 0.0 };
-                }
+/// Features whose numbers are made at once.
+const RUN: usize = 4 * LANES;
+
+/// One row's mask.
+#[derive(Clone, Copy)]
+struct RowMask<'a> {
+    philox: &'a Philox,
+    counter: [u32; 4],
+    threshold: u32,
+    gain: f32,
+}
+
+impl RowMask<'_> {
+    /// mask / (1 - p) of the `RUN` features from `run * RUN` on.
+    #[inline(always)]
+    fn factors(&self, run: usize) -> [f32; RUN] {
+        let [first, token, example, update] = self.counter;
+        let numbers = self.philox.blocks([first + (run * LANES) as u32, token, example, update]);
+        let mut factors = [0.0; RUN];
+        for (block, factors) in factors.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            for (factor, numbers) in factors.iter_mut().zip(&numbers) {
+                *factor = if numbers[block] >= self.threshold { self.gain } else { 0.0 };
             }
-        });
+        }
+        factors
+    }
+}
+
+widest! {
+    /// z = x mask / (1 - p)
+    fn drop_row(mask: RowMask<'_>, x: &[f32], z: &mut [f32]) {
+        for (run, (x, z)) in x.chunks(RUN).zip(z.chunks_mut(RUN)).enumerate() {
+            for ((z, x), factor) in z.iter_mut().zip(x).zip(mask.factors(run)) {
+                *z = x * factor;
+            }
+        }
     }
 
-    /// A copy of `x` with the mask applied.
-    fn dropped(&self, device: &Device, x: &Buffer) -> Buffer {
+    /// As [`drop_row`], and dx += dz mask / (1 - p).
+    fn drop_row_both_ways(mask: RowMask<'_>, x: &[f32], dz: &[f32], z: &mut [f32], dx: &mut [f32]) {
+        let (inputs, outputs) = (x.chunks(RUN).zip(dz.chunks(RUN)), z.chunks_mut(RUN).zip(dx.chunks_mut(RUN)));
+        for (run, ((x, dz), (z, dx))) in inputs.zip(outputs).enumerate() {
+            let factors = mask.factors(run);
+            for ((z, x), factor) in z.iter_mut().zip(x).zip(factors) {
+                *z = x * factor;
+            }
+            for ((dx, dz), factor) in dx.iter_mut().zip(dz).zip(factors) {
+                *dx += dz * factor;
+            }
+        }
+    }
+}
+
+impl Dropout<'_> {
+    fn of_row(&self, row: usize) -> RowMask<'_> {
+        let (example, token) = self.rows[row];
+        // 16 bits of module and 16 of feature block: 65536 linears, 262144 features
+        let counter = [self.module << 16, token, example, self.update];
+        RowMask { philox: self.philox, counter, threshold: threshold(self.rate), gain: gain(self.rate) }
+    }
+
+    /// z
+    fn forward(&self, device: &Device, x: &Buffer) -> Buffer {
         let Device::Cpu(cpu) = device;
-        let mut z = device.upload(x.values(), x.rows(), x.cols());
-        self.apply(cpu, z.values_mut(), x.cols());
+        let mut z = device.buffer(x.rows(), x.cols());
+        cpu.for_rows(z.values_mut(), x.cols(), |row, z| drop_row(self.of_row(row), x.row(row), z));
+        z
+    }
+
+    /// z again; the gradient by it goes on to x. The mask is made once for both.
+    fn backward(&self, device: &Device, x: &Buffer, dz: &Buffer, dx: &mut Buffer) -> Buffer {
+        let Device::Cpu(cpu) = device;
+        let mut z = device.buffer(x.rows(), x.cols());
+        cpu.for_row_pairs(z.values_mut(), dx.values_mut(), x.cols(), |row, z, dx| {
+            drop_row_both_ways(self.of_row(row), x.row(row), dz.row(row), z, dx);
+        });
         z
     }
 }
@@ -106,7 +161,7 @@ pub fn forward(
     let Device::Cpu(cpu) = device;
     let (n, r, inputs, outputs) = (x.rows(), factors.rank, x.cols(), y.cols());
     let (a, b) = (Mat::new(factors.a.values(), r, inputs), Mat::new(factors.b.values(), outputs, r));
-    let dropped = dropout.map(|d| d.dropped(device, x));
+    let dropped = dropout.map(|d| d.forward(device, x));
     let z = dropped.as_ref().unwrap_or(x);
     cpu.gemm(xa.values_mut(), Mat::new(z.values(), n, inputs), a.t(), 1.0, false);
     cpu.gemm(y.values_mut(), Mat::new(xa.values(), n, r), b.t(), factors.scale, true);
@@ -134,18 +189,19 @@ pub fn backward(
     cpu.gemm(db.values_mut(), dy.t(), Mat::new(xa.values(), n, r), factors.scale, true);
 
     let dxa = Mat::new(dxa.values(), n, r);
-    let dropped = dropout.map(|d| d.dropped(device, x));
-    let z = dropped.as_ref().unwrap_or(x);
-    cpu.gemm(da.values_mut(), dxa.t(), Mat::new(z.values(), n, inputs), 1.0, true);
-
-    match (dx, dropout) {
-        (None, _) => {}
-        (Some(dx), None) => cpu.gemm(dx.values_mut(), dxa, a, 1.0, true),
+    let dropped = match (dx, dropout) {
+        (None, None) => None,
+        (None, Some(dropout)) => Some(dropout.forward(device, x)),
+        (Some(dx), None) => {
+            cpu.gemm(dx.values_mut(), dxa, a, 1.0, true);
+            None
+        }
         (Some(dx), Some(dropout)) => {
             let mut dz = device.buffer(n, inputs);
             cpu.gemm(dz.values_mut(), dxa, a, 1.0, false);
-            dropout.apply(cpu, dz.values_mut(), inputs);
-            super::rows::add(device, &dz, dx);
+            Some(dropout.backward(device, x, &dz, dx))
         }
-    }
+    };
+    let z = dropped.as_ref().unwrap_or(x);
+    cpu.gemm(da.values_mut(), dxa.t(), Mat::new(z.values(), n, inputs), 1.0, true);
 }

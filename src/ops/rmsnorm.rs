@@ -12,6 +12,7 @@
 
 pub mod cuda;
 
+use crate::device::cpu::simd::{self, widest};
 use crate::device::{Buffer, Device, PartMut, Weight};
 
 /// The gain of a norm and its constants.
@@ -34,7 +35,7 @@ pub fn forward(device: &Device, x: &Buffer, gain: Gain<'_>, y: &mut Buffer, rrms
     let x = x.values();
     cpu.for_rows(rrms.values_mut(), 1, |i, out| {
         let group = &x[i * width..(i + 1) * width];
-        let sum: f64 = group.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+        let sum = sum_of_squares(group);
         out[0] = (1.0 / (sum / width as f64 + f64::from(gain.eps)).sqrt()) as f32;
     });
     let rrms = rrms.values();
@@ -65,12 +66,7 @@ pub fn backward(device: &Device, dy: &Buffer, x: &Buffer, rrms: &Buffer, gain: G
     let (dy, x, rrms) = (dy.values(), x.values(), rrms.values());
     cpu.for_rows(dx.values_mut(), width, |i, out| {
         let (dy, x) = (&dy[i * width..(i + 1) * width], &x[i * width..(i + 1) * width]);
-        let gain_at = |d: usize| gain.offset + w[d];
-        let dot: f64 = (0..width).map(|d| f64::from(dy[d] * gain_at(d)) * f64::from(x[d])).sum();
-        let pull = (dot / width as f64) as f32 * rrms[i] * rrms[i];
-        for d in 0..width {
-            out[d] += rrms[i] * (dy[d] * gain_at(d) - x[d] * pull);
-        }
+        group_gradient(out, dy, x, rrms[i], &w, gain.offset);
     });
 }
 
@@ -88,9 +84,23 @@ pub fn gain_gradient(device: &Device, dy: &Buffer, x: &Buffer, rrms: &Buffer, mu
     });
 }
 
-fn scale_group(out: &mut [f32], x: &[f32], rrms: f32, w: &[f32], offset: f32) {
-    for ((out, &x), &w) in out.iter_mut().zip(x).zip(w) {
-        *out = x * rrms * (offset + w);
+widest! {
+    fn sum_of_squares(x: &[f32]) -> f64 {
+        simd::sum([x], |[x]| f64::from(x) * f64::from(x))
+    }
+
+    fn scale_group(out: &mut [f32], x: &[f32], rrms: f32, w: &[f32], offset: f32) {
+        for ((out, &x), &w) in out.iter_mut().zip(x).zip(w) {
+            *out = x * rrms * (offset + w);
+        }
+    }
+
+    fn group_gradient(dx: &mut [f32], dy: &[f32], x: &[f32], rrms: f32, w: &[f32], offset: f32) {
+        let dot = simd::sum([dy, w, x], |[dy, w, x]| f64::from(dy * (offset + w)) * f64::from(x));
+        let pull = (dot / x.len() as f64) as f32 * rrms * rrms;
+        for (((dx, &dy), &x), &w) in dx.iter_mut().zip(dy).zip(x).zip(w) {
+            *dx += rrms * (dy * (offset + w) - x * pull);
+        }
     }
 }
 

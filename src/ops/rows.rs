@@ -1,7 +1,8 @@
 //! Moving and adding rows.
 //!
 //! ```text
-//! add:      y += x          gather:   y[i] = x[rows[i]]          scatter:  y[rows[i]] += x[i]
+//! add:         y += x               gather:    y[i] = x[rows[i]]
+//! scatter_add: y[rows[i]] += x[i]   scatter:   y[rows[i]] = x[i]
 //! ```
 //!
 //! `rows` is ascending and names each row once, so no two additions meet.
@@ -26,6 +27,17 @@ pub fn gather(device: &Device, x: &Buffer, rows: &[u32], y: &mut Buffer) {
     let Device::Cpu(cpu) = device;
     let cols = y.cols();
     cpu.for_rows(y.values_mut(), cols, |i, row| row.copy_from_slice(x.row(rows[i] as usize)));
+}
+
+/// `y[rows[i]] = x[i]`
+pub fn scatter(device: &Device, x: &Buffer, rows: &[u32], y: &mut Buffer) {
+    assert_eq!((x.rows(), x.cols()), (rows.len(), y.cols()), "scatter: shapes");
+    let Device::Cpu(_) = device;
+    let cols = y.cols();
+    for (i, &row) in rows.iter().enumerate() {
+        let at = row as usize * cols;
+        y.values_mut()[at..at + cols].copy_from_slice(x.row(i));
+    }
 }
 
 /// `y[rows[i]] += x[i]`

@@ -4,6 +4,7 @@
 
 mod axis;
 pub mod chart;
+pub mod dot_whisker;
 mod drawing;
 pub mod metrics;
 mod order_strip;

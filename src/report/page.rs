@@ -10,7 +10,7 @@ h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}\
 svg{display:block;width:100%;height:auto}\
 .wide{overflow-x:auto}table{border-collapse:collapse}\
 th,td{text-align:right;padding:.2rem .8rem .2rem 0;border-bottom:1px solid #8884;font-variant-numeric:tabular-nums}\
-th:first-child,td:first-child{text-align:left}\
+th:first-child,td:first-child{text-align:left}td{white-space:nowrap}\
 pre{overflow-x:auto;padding:.8rem;background:#8881;border-radius:4px;font-size:13px}\
 @media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}}";
 
@@ -22,6 +22,13 @@ pub enum Section {
     Drawing(String),
     /// A table.
     Table(Table),
+    /// Paragraphs to read, under a heading unless that is empty.
+    Words {
+        /// Above the paragraphs.
+        heading: String,
+        /// The paragraphs.
+        paragraphs: Vec<String>,
+    },
     /// Text as it stands, such as a configuration.
     Text {
         /// Above the text.
@@ -65,6 +72,10 @@ pub fn page(title: &str, sections: &[Section]) -> String {
                             }
                         },
                         Section::Table(table) => (render_table(table)),
+                        Section::Words { heading, paragraphs } => {
+                            @if !heading.is_empty() { h2 { (heading) } }
+                            @for paragraph in paragraphs { p { (paragraph) } }
+                        },
                         Section::Text { heading, text } => { h2 { (heading) } pre { (text) } },
                     }
                 }

@@ -1,4 +1,5 @@
-//! Progress of a run on stderr: a bar on a terminal, log lines elsewhere.
+//! Progress of a run on stderr: a bar on a terminal, log lines elsewhere, and neither for whom information is not
+//! logged.
 
 use std::io::{IsTerminal, stderr};
 
@@ -18,7 +19,8 @@ pub struct Progress {
 impl Progress {
     /// A run of `total_steps` updates, `done` of which a resumed run has behind it.
     pub fn new(done: u64, total_steps: u64) -> Self {
-        let bar = stderr().is_terminal().then(|| bar(done, total_steps));
+        let is_shown = tracing::enabled!(tracing::Level::INFO) && stderr().is_terminal();
+        let bar = is_shown.then(|| bar(done, total_steps));
         Self { bar, total_steps }
     }
 

@@ -102,7 +102,8 @@ pub fn check_folder(folder: &Path) -> Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
-    Err(Error::input("found no directory, needed a Hugging Face model directory").file(folder))
+    Err(Error::input("found no directory, needed a Hugging Face model directory or a .gguf file")
+        .file(folder))
 }
 
 /// Copies the files of the directory `from` that hold no weights, such as configuration and tokenizer, into the

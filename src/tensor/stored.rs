@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -106,6 +107,7 @@ impl StoredFile {
 /// Little-endian elements of `dtype`, aligned or not, as f32.
 pub fn widen(bytes: &[u8], dtype: DType) -> Vec<f32> {
     match dtype {
+        DType::Block(block) => block.widen(bytes),
         DType::F32 => bytes.chunks_exact(4).map(bytemuck::pod_read_unaligned).collect(),
         DType::BF16 => {
             bytes.chunks_exact(2).map(|b| bytemuck::pod_read_unaligned::<bf16>(b).to_f32()).collect()
@@ -117,8 +119,13 @@ pub fn widen(bytes: &[u8], dtype: DType) -> Vec<f32> {
 }
 
 /// `values` rounded to `dtype` (nearest, ties to even), as little-endian bytes.
+///
+/// # Panics
+///
+/// Panics for blocks: safetensors files have none, and GGUF files are only read.
 pub fn narrow(values: &[f32], dtype: DType) -> Vec<u8> {
     match dtype {
+        DType::Block(block) => panic!("found {}, needed a floating point type", block.name()),
         DType::F32 => bytemuck::cast_slice(values).to_vec(),
         DType::BF16 => values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect(),
         DType::F16 => values.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
@@ -188,13 +195,9 @@ impl<'a> Draft<'a> {
     /// Values that are made when their turn comes, rounded to `dtype`.
     pub fn rounded(dtype: DType, shape: &[usize], values: impl Fn() -> Cow<'a, [f32]> + 'a) -> Self {
         Self {
-            dtype: match dtype {
-                DType::F32 => Dtype::F32,
-                DType::F16 => Dtype::F16,
-                DType::BF16 => Dtype::BF16,
-            },
+            dtype: dtype.stored().expect("values are rounded to a type that safetensors files hold"),
             shape: shape.to_vec(),
-            len: shape.iter().product::<usize>() * dtype.size(),
+            len: dtype.bytes(shape.iter().product()),
             bytes: Box::new(move || Cow::Owned(narrow(&values(), dtype))),
         }
     }
@@ -220,9 +223,13 @@ impl View for Draft<'_> {
 
 /// Writes a safetensors file, one tensor at a time.
 pub fn write<'a>(path: &Path, tensors: impl IntoIterator<Item = (String, Draft<'a>)>) -> Result<()> {
+    let fail = |e: std::io::Error| Error::io("write", path, &e);
+    // The crate puts a file in place that only its owner may read; the user's umask has the last word.
+    let permissions = File::create(path).and_then(|file| file.metadata()).map_err(fail)?.permissions();
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|e| match e {
-        SafeTensorError::IoError(e) => Error::io("write", path, &e),
+        SafeTensorError::IoError(e) => fail(e),
         other => Error::input(format!("cannot write it: {other}")).file(path),
-    })
+    })?;
+    fs::set_permissions(path, permissions).map_err(fail)
 }

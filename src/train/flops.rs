@@ -27,7 +27,7 @@ pub fn training(spec: &Spec, adapter: Option<&Lora>, forest: &Forest) -> f64 {
     let last = spec.layers.len() - 1;
     let mut flops = (4.0 + 2.0 * of_weights) * rows * (spec.vocabulary * spec.hidden) as f64;
     for (layer, constants) in spec.layers.iter().enumerate() {
-        let passes = if layer >= lowest { 2.0 } else { 1.0 } + of_weights;
+        let passes = of_weights + if layer >= lowest { 2.0 } else { 1.0 };
         for projection in Projection::ALL {
             let everywhere = layer < last || matches!(projection, Projection::K | Projection::V);
             let n = if everywhere { tokens } else { rows };
@@ -47,4 +47,26 @@ pub fn training(spec: &Spec, adapter: Option<&Lora>, forest: &Forest) -> f64 {
         flops += (if layer >= lowest { 3.0 } else { 1.0 }) * 4.0 * spec.query_width() as f64 * pairs;
     }
     flops
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Site;
+
+    /// The rule of thumb: 6 FLOPs a token and weight, and attention beside it.
+    #[test]
+    fn all_weights_trained_at_every_token() {
+        let config = r#"{"model_type": "llama", "vocab_size": 11, "hidden_size": 6, "intermediate_size": 10,
+            "num_hidden_layers": 3, "num_attention_heads": 3, "num_key_value_heads": 1}"#;
+        let spec = Spec::parse(config).unwrap();
+        let mut forest = Forest::of_sequences([&[1, 2, 3, 4, 5][..]]);
+        let site = |token| Site { token, target: 1, weight: 1.0, smoothing: 0.0, example: 0 };
+        forest.sites = (0..5).map(site).collect();
+        let of_block = 2 * 6 * 6 + 2 * 6 * 2 + 3 * 6 * 10;
+        let weights = 3 * of_block + 11 * 6;
+        let pairs = 1 + 2 + 3 + 4 + 5;
+        let expected = 6 * 5 * weights + 3 * 3 * 4 * 6 * pairs;
+        assert_eq!(training(&spec, None, &forest), f64::from(expected));
+    }
 }

@@ -19,6 +19,7 @@ use crate::model::directory::Types;
 use crate::model::settings::WeightStorage;
 use crate::model::{self, Model, directory};
 use crate::ops::adamw::{self, Constants};
+use crate::tensor::Gguf;
 
 /// A model in training.
 #[derive(Debug)]
@@ -43,6 +44,14 @@ impl Learner {
                 return Err(Error::input("found `stored`, but weights that are trained are held as f32")
                     .key("model.weights")
                     .hint("use `auto` or `f32`, or train an adapter"));
+            }
+            if Gguf::is_named_by(folder) {
+                return Err(Error::input(
+                    "found a GGUF file, but `full` trains and writes Hugging Face directories",
+                )
+                .file(folder)
+                .key("model.path")
+                .hint("train an adapter, or name the directory that the file was made from"));
             }
             let model = Model::open(folder, WeightStorage::Stored)?;
             return Ok(Self { model, adapter: None });

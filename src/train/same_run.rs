@@ -26,7 +26,7 @@ pub(super) fn check(then: &State, now: &State, config: &Path, data: &Path) -> Re
 }
 
 /// The first setting, by name, in which two configurations differ.
-fn difference(then: &str, now: &str) -> Error {
+pub fn difference(then: &str, now: &str) -> Error {
     let [then, now] = [then, now].map(|text| {
         let mut settings = BTreeMap::new();
         flatten("", &text.parse().unwrap_or_default(), &mut settings);

@@ -1,14 +1,15 @@
-//! Likelihoods without training: the NLL of completions, and letter probabilities of questions.
+//! Likelihoods without training: the NLL of completions. `answer.rs` asks questions.
 
 use crate::adapter::Lora;
 use crate::base::Result;
-use crate::data::{Body, Dataset, Encoder, Tokenized, pack};
-use crate::device::Device;
-use crate::model::{Batch, Model, Pass, pass::Keep};
-use crate::ops::cross_entropy;
+use crate::data::{Dataset, Encoder, Tokenized, pack};
+use crate::device::{Buffer, Device};
+use crate::model::{Batch, Cache, Model, Pass, pass::Keep};
 use crate::tensor::Forest;
 
 use super::step;
+
+pub use super::answer::Answered;
 
 /// A model as it is asked: base, maybe an adapter, and how many tokens it computes at a time.
 #[derive(Clone, Copy, Debug)]
@@ -32,39 +33,19 @@ pub struct Likelihood {
     pub sum_nll: f64,
 }
 
-/// A multiple-choice question as the model answers it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Answered {
-    /// Softmax over the letters' next-token logits.
-    pub probabilities: Vec<f64>,
-    /// Index of the right option.
-    pub answer: usize,
-    /// Its subject, if it has one.
-    pub subject: Option<String>,
-}
-
-impl Answered {
-    /// Index of the most probable option; the first of equals.
-    pub fn choice(&self) -> usize {
-        let best =
-            |best: usize, i: usize| if self.probabilities[i] > self.probabilities[best] { i } else { best };
-        (0..self.probabilities.len()).fold(0, best)
-    }
-}
-
 impl Scorer<'_> {
     /// The likelihood of each example's trained tokens, smoothing aside. One entry an example.
     pub fn likelihoods(&self, examples: &[Tokenized]) -> Vec<Likelihood> {
         let plain: Vec<Tokenized> =
             examples.iter().map(|e| Tokenized { smoothing: 0.0, ..e.clone() }).collect();
         let mut found = vec![Likelihood::default(); plain.len()];
-        for forest in self.forests(&plain) {
-            for site in step::evaluate(self.device, self.model, self.adapter, &forest) {
+        self.each_hidden(&plain, |forest, hidden| {
+            for site in step::losses(self.device, self.model, forest, hidden) {
                 let of_example = &mut found[site.example as usize];
                 of_example.tokens += 1;
                 of_example.sum_nll += site.loss;
             }
-        }
+        });
         found
     }
 
@@ -76,56 +57,44 @@ impl Scorer<'_> {
             for index in chunk {
                 examples.extend(data.tokenized(index, encoder)?);
             }
-            for forest in self.forests(&examples) {
-                for site in step::evaluate(self.device, self.model, self.adapter, &forest) {
+            self.each_hidden(&examples, |forest, hidden| {
+                for site in step::losses(self.device, self.model, forest, hidden) {
                     losses += f64::from(site.weight) * site.loss;
                     weights += f64::from(site.weight);
                 }
-            }
+            });
         }
         Ok(losses / weights)
     }
 
-    /// Answers every question of `data` by comparing the next-token logits of the letters.
-    pub fn letters(&self, data: &Dataset, encoder: &Encoder) -> Result<Vec<Answered>> {
-        let mut answered = Vec::with_capacity(data.len());
-        for chunk in chunks(data.len()) {
-            let mut questions = Vec::new();
-            for index in chunk {
-                let at = |e: crate::base::Error| e.at(data.path(), data.line_number(index));
-                let line = data.line(index)?;
-                let letters = encoder.letters(&line, &[]).map_err(at)?;
-                questions.push((line, letters));
-            }
-            // The prompt, with any letter as the target: what is wanted is the state that predicts it.
-            let prompts: Vec<Tokenized> = questions
-                .iter()
-                .map(|(_, letters)| {
-                    let mut labels = vec![None; letters.prompt.len()];
-                    labels.push(Some(letters.tokens[0]));
-                    let input_ids = letters.prompt.iter().chain(&letters.tokens[..1]).copied().collect();
-                    Tokenized { input_ids, labels, weight: 1.0, smoothing: 0.0 }
-                })
-                .collect();
-            let mut logits: Vec<Vec<f32>> = vec![Vec::new(); prompts.len()];
-            for forest in self.forests(&prompts) {
+    /// Computes the examples' final hidden states, a micro-batch at a time: calls `each` with the micro-batch
+    /// and its states, one row for each of [`Forest::site_tokens`].
+    ///
+    /// What all examples begin with is computed once, if it is long enough to be worth a cache.
+    pub(super) fn each_hidden(&self, examples: &[Tokenized], mut each: impl FnMut(&Forest, &Buffer)) {
+        const WORTH_A_CACHE: usize = 64;
+        let prefix = common_prefix(examples);
+        if prefix < WORTH_A_CACHE || examples.len() < 2 {
+            for forest in self.forests(examples) {
                 let batch = Batch::at_sites(&forest);
                 let pass = Pass::forward(self.device, self.model, self.adapter, &batch, None, Keep::Nothing);
-                for site in &forest.sites {
-                    let row =
-                        batch.rows().binary_search(&site.token).expect("a site's token is a wanted row");
-                    let question = site.example as usize;
-                    let tokens = &questions[question].1.tokens;
-                    logits[question] =
-                        cross_entropy::logits_at(self.device, &pass.hidden, self.model.head(), row, tokens);
-                }
+                each(&forest, &pass.hidden);
             }
-            answered.extend(questions.into_iter().zip(logits).map(|((line, _), logits)| {
-                let answer = if let Body::Mcqa(question) = &line.body { question.answer } else { 0 };
-                Answered { probabilities: softmax(&logits), answer, subject: line.subject }
-            }));
+            return;
         }
-        Ok(answered)
+        let rest: Vec<Tokenized> = examples.iter().map(|example| example.without_first(prefix)).collect();
+        let longest = rest.iter().map(|example| example.needed().len()).max().unwrap_or(0);
+        let rows = prefix + longest.max(self.micro_batch_tokens);
+        let mut cache = Cache::new(self.device, self.model, self.adapter, rows, prefix + longest);
+        let trunk = Forest::of_sequences([&examples[0].input_ids[..prefix]]);
+        cache.extend_by(&trunk, None, &[], self.micro_batch_tokens, |_, _| ());
+        let (trunk_runs, last) = (cache.runs(), prefix as u32 - 1);
+        for forest in self.forests(&rest) {
+            cache.extend_by(&forest, Some(last), &forest.site_tokens(), forest.len(), |_, hidden| {
+                each(&forest, hidden);
+            });
+            cache.truncate(trunk_runs);
+        }
     }
 
     fn forests(&self, examples: &[Tokenized]) -> impl Iterator<Item = Forest> {
@@ -135,15 +104,18 @@ impl Scorer<'_> {
     }
 }
 
-/// Examples that are held in memory at a time.
-fn chunks(examples: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    const EXAMPLES: usize = 256;
-    (0..examples).step_by(EXAMPLES).map(move |start| start..(start + EXAMPLES).min(examples))
+/// Tokens that all examples begin with and that predict nothing: what comes before their first loss.
+fn common_prefix(examples: &[Tokenized]) -> usize {
+    let Some((first, others)) = examples.split_first() else { return 0 };
+    let before_loss = |e: &Tokenized| e.losses().next().map_or(0, |(position, _)| position);
+    others.iter().fold(before_loss(first), |prefix, other| {
+        let end = prefix.min(before_loss(other));
+        first.input_ids[..end].iter().zip(&other.input_ids).take_while(|(a, b)| a == b).count()
+    })
 }
 
-fn softmax(logits: &[f32]) -> Vec<f64> {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exp: Vec<f64> = logits.iter().map(|&z| f64::from(z - max).exp()).collect();
-    let sum: f64 = exp.iter().sum();
-    exp.iter().map(|e| e / sum).collect()
+/// Examples that are held in memory at a time.
+pub(super) fn chunks(examples: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    const EXAMPLES: usize = 256;
+    (0..examples).step_by(EXAMPLES).map(move |start| start..(start + EXAMPLES).min(examples))
 }

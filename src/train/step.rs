@@ -79,7 +79,12 @@ pub fn gradient(
 pub fn evaluate(device: &Device, model: &Model, adapter: Option<&Lora>, forest: &Forest) -> Vec<SiteLoss> {
     let batch = Batch::at_sites(forest);
     let pass = Pass::forward(device, model, adapter, &batch, None, Keep::Nothing);
-    let of_sites = cross_entropy::forward(device, &pass.hidden, model.head(), &targets(forest), 1.0, None);
+    losses(device, model, forest, &pass.hidden)
+}
+
+/// The losses of a batch whose final hidden states at its sites are known.
+pub(super) fn losses(device: &Device, model: &Model, forest: &Forest, hidden: &Buffer) -> Vec<SiteLoss> {
+    let of_sites = cross_entropy::forward(device, hidden, model.head(), &targets(forest), 1.0, None);
     site_losses(&forest.sites, &of_sites).collect()
 }
 

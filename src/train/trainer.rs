@@ -60,13 +60,17 @@ pub enum Outcome {
 
 /// Runs `job` to its end, or to a stop signal.
 pub fn run(job: &Job<'_>, resume: bool, stop: &StopSignal) -> Result<Outcome> {
+    run_on(&Device::open(job.device)?, job, resume, stop)
+}
+
+/// As [`run()`], on a device that is open already.
+pub fn run_on(device: &Device, job: &Job<'_>, resume: bool, stop: &StopSignal) -> Result<Outcome> {
     let (folder, found) = Folder::open(job.output, resume)?;
     if found == Found::Finished {
         tracing::info!("{}: the run is finished already", job.output.display());
         return Ok(Outcome::AlreadyFinished);
     }
-    let device = Device::open(job.device)?;
-    let mut trainer = Trainer::open(job, &device, folder, found)?;
+    let mut trainer = Trainer::open(job, device, folder, found)?;
     if trainer.state.step == 0 {
         trainer.write_plan()?;
     }

@@ -69,6 +69,13 @@ fn options() {
         ("--set out of range", |_| (), "train run.toml --set train.epochs=0", &[
             "run.toml: `train.epochs`: found 0, needed at least 1",
         ]),
+        ("every weight, from an adapter", |s| {
+            s.edit("run.toml", "r = 2", "method = \"full\"\ninit_from = \"a\"");
+        }, TRAIN, &["run.toml:6: `adapter.init_from`: set, but `full` trains no adapter"]),
+        ("every weight, as stored", |s| {
+            s.edit("run.toml", "r = 2", "method = \"full\"");
+            s.edit("run.toml", "path = \"m\"", "path = \"m\"\nweights = \"stored\"");
+        }, TRAIN, &["run.toml:3: `model.weights`: found `stored`, but weights that are trained are held as f32"]),
         ("an unknown device", |_| (), "train run.toml --device tpu", &["invalid value 'tpu'", "cuda"]),
         ("an unknown command", |_| (), "trian run.toml", &["unrecognized subcommand", "train"]),
         ("an unknown strategy", |_| (), "order --data d.jsonl --strategy shuffled", &[
@@ -93,8 +100,7 @@ fn options() {
 }
 
 /// (table and key, value, what the message says of it)
-const VALUES: [(&str, &str, &str); 50] = [
-    ("adapter.method", "\"full\"", "found `full`"),
+const VALUES: [(&str, &str, &str); 49] = [
     ("adapter.r", "0", "found 0, needed a rank of at least 1"),
     ("adapter.r", "-1", "-1"),
     ("adapter.r", "1000000", "found rank 1000000"),

@@ -120,6 +120,11 @@ impl Case {
         peft::read(device, &self.folder.join(name), &model.spec().linears()).expect("the case's adapter")
     }
 
+    /// What the reference trained.
+    pub(crate) fn trained(&self) -> &'static [Trained] {
+        if self.trains_weights() { &[Trained::Adapter, Trained::Weights] } else { &[Trained::Adapter] }
+    }
+
     /// Whether the reference trained every weight, too.
     pub(crate) fn trains_weights(&self) -> bool {
         self.folder.join("grads_full.safetensors").exists()

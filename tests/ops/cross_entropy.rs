@@ -1,4 +1,4 @@
-//! Sums of k = D (logits), V (log-sum-exp, dh) terms.
+//! Sums of k = D (logits), V (log-sum-exp, dh), S + 1 (dW) terms.
 
 use preceptor::base::philox::{Philox, Purpose};
 use preceptor::device::{Device, Weight};
@@ -79,8 +79,9 @@ impl Case {
         exact(SCALE) * sum(losses.iter().zip(&self.targets).map(|(&l, t)| exact(t.weight) * l))
     }
 
-    fn gradient(&self, z: &[Approx]) -> Vec<Approx> {
-        let mut dh = Vec::new();
+    /// dh, and dW added to `dw`.
+    fn gradients(&self, z: &[Approx], dw: &[f32]) -> [Vec<Approx>; 2] {
+        let (mut dh, mut all_dz) = (Vec::new(), Vec::new());
         for (row, z) in z.chunks(self.vocabulary).enumerate() {
             let lse = Self::log_sum_exp(z);
             let mut dz = vec![exact(0.0); z.len()];
@@ -94,33 +95,44 @@ impl Case {
             }
             let column = |d: usize| self.w[d..].iter().step_by(self.width);
             dh.extend((0..self.width).map(|d| sum(dz.iter().zip(column(d)).map(|(&dz, &w)| dz * exact(w)))));
+            all_dz.extend(dz);
         }
-        dh
+        let of_head = |i: usize| {
+            let (v, d) = (i / self.width, i % self.width);
+            let (dz, h) =
+                (all_dz[v..].iter().step_by(self.vocabulary), self.h[d..].iter().step_by(self.width));
+            sum(dz.zip(h).map(|(&dz, &h)| dz * exact(h)).chain([exact(dw[i])]))
+        };
+        [dh, (0..dw.len()).map(of_head).collect()]
     }
 
     fn head(&self) -> Weight {
         Weight::owned(self.w.clone(), self.vocabulary, self.width)
     }
 
-    /// Compares, and returns the truth: losses and gradient.
-    fn check(&self, device: &Device, what: &str) -> [Vec<Approx>; 2] {
+    /// Compares, and returns the truth: losses and the gradient of h.
+    fn check(&self, device: &Device, what: &str, trains_head: bool) -> [Vec<Approx>; 2] {
         let h = buffer(device, &self.h, self.width);
         let mut dh = device.buffer(h.rows(), self.width);
+        let start = values(Kind::Normal, 2, if trains_head { self.w.len() } else { 0 });
+        let mut dw = buffer(device, &start, self.width);
         let found = cross_entropy::forward(
             device,
             &h,
             &self.head(),
             &self.targets,
             SCALE,
-            Some(Gradients { dh: &mut dh, dw: None }),
+            Some(Gradients { dh: &mut dh, dw: trains_head.then(|| dw.whole_mut()) }),
         );
         let alone = cross_entropy::forward(device, &h, &self.head(), &self.targets, SCALE, None);
         assert_eq!(found, alone, "{what}: the loss does not depend on whether a gradient is wanted");
         let z = self.logits(&exact_all(&self.h));
         let found: Vec<f32> = found.iter().map(|&l| l as f32).collect();
-        let truth = [self.losses(&z), self.gradient(&z)];
+        let [of_h, of_head] = self.gradients(&z, &start);
+        let truth = [self.losses(&z), of_h];
         assert_close(what, &found, &truth[0]);
         assert_close(what, dh.values(), &truth[1]);
+        assert_close(what, dw.values(), &of_head);
         truth
     }
 }
@@ -131,14 +143,15 @@ fn forward_and_backward() {
     for kind in KINDS {
         for (rows, width, vocabulary) in [(1, 1, 1), (63, 5, 64), (64, 64, 65), (65, 3, 63), (13, 17, 101)] {
             let case = Case::new(rows, width, vocabulary, kind, |row| [1, 3, 2, 0][row % 4]);
-            case.check(&device, &format!("{kind:?}, {rows} x {width}, V {vocabulary}"));
+            case.check(&device, &format!("{kind:?}, {rows} x {width}, V {vocabulary}"), true);
         }
     }
 }
 
 #[test]
 fn smollm2s_head() {
-    for truth in Case::new(2, 576, 49_152, Kind::Normal, |_| 1).check(&device(), "SmolLM2's head") {
+    let case = Case::new(2, 576, 49_152, Kind::Normal, |_| 1);
+    for truth in case.check(&device(), "SmolLM2's head", false) {
         assert_sharp("SmolLM2's head", &truth);
     }
 }
@@ -149,15 +162,16 @@ fn borders_of_chunks() {
     let device = device();
     for (rows, vocabulary) in [(511, 7), (512, 7), (513, 7), (1025, 7), (255, 32_768), (257, 32_768)] {
         let case = Case::new(rows, 2, vocabulary, Kind::Normal, |row| usize::from(row % 2 == 0));
-        case.check(&device, &format!("{rows} rows, V {vocabulary}"));
+        case.check(&device, &format!("{rows} rows, V {vocabulary}"), true);
     }
 }
 
 #[test]
 fn the_gradient_is_the_slope() {
     let case = Case::new(5, 3, 7, Kind::Normal, |row| row % 3);
-    let gradient = case.gradient(&case.logits(&exact_all(&case.h)));
-    assert_gradient("dh", &gradient, &differences(&case.h, |h| case.loss(h)));
+    let z = case.logits(&exact_all(&case.h));
+    let [of_h, _] = case.gradients(&z, &vec![0.0; case.w.len()]);
+    assert_gradient("dh", &of_h, &differences(&case.h, |h| case.loss(h)));
 }
 
 #[test]

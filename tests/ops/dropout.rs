@@ -55,6 +55,24 @@ fn it_drops_at_its_rate_and_keeps_the_mean() {
     }
 }
 
+/// Feature f of a row is dropped by number f mod 4 of the block whose counter is (module, f div 4; token; example;
+/// update), below rate * 2^32.
+#[test]
+fn its_numbers_are_philox_blocks() {
+    let (device, philox, rows) = (device(), Philox::new(4, Purpose::Dropout), [(2, 5), (0, 0), (7, 300)]);
+    for inputs in [1, 3, 31, 32, 33, INPUTS] {
+        let dropout = Dropout { philox: &philox, rate: 0.25, update: 9, module: 11, rows: &rows };
+        let mask = mask(&device, &dropout, inputs);
+        for (&(example, token), mask) in rows.iter().zip(mask.chunks(inputs)) {
+            for (feature, &found) in mask.iter().enumerate() {
+                let counter = [11 << 16 | feature as u32 / 4, token, example, 9];
+                let kept = philox.block(counter)[feature % 4] >= 1 << 30;
+                assert_eq!(found, if kept { 1.0 / 0.75 } else { 0.0 }, "feature {feature} of {inputs}");
+            }
+        }
+    }
+}
+
 /// Two masks agree as often as chance lets them, whichever part of a mask's name differs.
 #[test]
 fn every_part_of_its_name_makes_another_mask() {

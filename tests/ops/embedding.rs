@@ -1,9 +1,11 @@
-//! One product a value, so the result is exactly the f64 product, rounded once.
+//! One product a value, so the result is exactly the f64 product, rounded once. The gradient of a row is a sum of as
+//! many products as the row's token occurs, and one.
 
 use preceptor::ops::embedding;
 use preceptor::tensor::DType;
 
-use crate::inputs::{KINDS, Kind, device, stored_weight, values};
+use crate::approx::{assert_close, exact, sum};
+use crate::inputs::{KINDS, Kind, buffer, device, stored_weight, values};
 
 #[test]
 fn rows_of_every_stored_type_are_exact() {
@@ -28,6 +30,27 @@ fn rows_of_every_stored_type_are_exact() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_rows_gradient_is_the_sum_over_its_tokens() {
+    let device = device();
+    let (vocabulary, width) = (11, 13);
+    for (kind, scale) in KINDS.into_iter().flat_map(|kind| [1.0_f32, 24.0_f32.sqrt()].map(|s| (kind, s))) {
+        let ids: Vec<u32> = (0..200).map(|i| i * i % 7).collect();
+        let (dy, d_table) = (values(kind, 0, ids.len() * width), values(kind, 1, vocabulary * width));
+        let mut gradient = buffer(&device, &d_table, width);
+        embedding::backward(&device, &buffer(&device, &dy, width), &ids, scale, gradient.whole_mut());
+        let truth = |i: usize| {
+            let (row, column) = (i / width, i % width);
+            let of_row = ids.iter().enumerate().filter(|(_, id)| **id as usize == row);
+            let terms = of_row.map(|(n, _)| exact(scale) * exact(dy[n * width + column]));
+            sum(terms.chain([exact(d_table[i])]))
+        };
+        let truth: Vec<_> = (0..d_table.len()).map(truth).collect();
+        assert_close(&format!("{kind:?}, {scale}"), gradient.values(), &truth);
+        assert_eq!(gradient.values()[7 * width..], d_table[7 * width..], "rows of no token stay");
     }
 }
 

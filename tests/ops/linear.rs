@@ -1,4 +1,4 @@
-//! Forward: sums of k = in (+ 1 with a bias) terms. Backward: of k = out + 1 terms.
+//! Forward: sums of k = in (+ 1 with a bias) terms. Backward: of k = out + 1 terms, and of k = N + 1 for weights.
 
 use preceptor::device::Weight;
 use preceptor::ops::linear;
@@ -46,6 +46,19 @@ fn truth_gradient(dy: &[f32], w: &[f32], dx: &[f32], inputs: usize) -> Vec<Appro
     (0..dx.len()).map(value).collect()
 }
 
+/// `dw + dy^T x`
+fn truth_weight_gradient(dy: &[f32], x: &[f32], dw: &[f32], inputs: usize) -> Vec<Approx> {
+    let outputs = dw.len() / inputs;
+    let (dy, x, dw) = (exact_all(dy), exact_all(x), exact_all(dw));
+    let one = exact(1.0);
+    let value = |i: usize| {
+        let (output, input) = (i / inputs, i % inputs);
+        let (dy, x) = (dy[output..].iter().step_by(outputs), x[input..].iter().step_by(inputs));
+        dot(dy.zip(x).chain([(&dw[i], &one)]))
+    };
+    (0..dw.len()).map(value).collect()
+}
+
 #[test]
 fn forward_and_backward() {
     let device = device();
@@ -64,6 +77,28 @@ fn forward_and_backward() {
             let mut gradient = buffer(&device, &dx, inputs);
             linear::backward(&device, &buffer(&device, &dy, outputs), &w, &mut gradient);
             assert_close(&what, gradient.values(), &truth_gradient(&dy, &stored, &dx, inputs));
+
+            let dw = values(kind, 5, inputs * outputs);
+            let mut gradient = buffer(&device, &dw, inputs);
+            let (on_device, x_on_device) = (buffer(&device, &dy, outputs), buffer(&device, &x, inputs));
+            linear::weight_gradient(&device, &on_device, &x_on_device, gradient.whole_mut());
+            assert_close(&what, gradient.values(), &truth_weight_gradient(&dy, &x, &dw, inputs));
+        }
+    }
+}
+
+/// Around the blocks of 128 rows.
+#[test]
+fn gradients_of_biases() {
+    let device = device();
+    for (kind, n) in KINDS.into_iter().flat_map(|kind| [1, 127, 128, 129, 500].map(|n| (kind, n))) {
+        for outputs in [1, 13, 576] {
+            let (dy, db) = (values(kind, 0, n * outputs), values(kind, 1, outputs));
+            let mut gradient = buffer(&device, &db, outputs);
+            linear::bias_gradient(&device, &buffer(&device, &dy, outputs), gradient.whole_mut());
+            let ones = vec![1.0; n];
+            let truth = truth_weight_gradient(&dy, &ones, &db, 1);
+            assert_close(&format!("{kind:?}, {n} x {outputs}"), gradient.values(), &truth);
         }
     }
 }
@@ -75,5 +110,13 @@ fn the_gradient_is_the_slope() {
     let dy = values(Kind::Normal, 2, n * outputs);
     let slope =
         differences(&x, |x| sum(truth(x, &w, None, inputs).iter().zip(&dy).map(|(&y, &dy)| y * exact(dy))));
-    assert_gradient("linear", &truth_gradient(&dy, &w, &vec![0.0; x.len()], inputs), &slope);
+    assert_gradient("dx", &truth_gradient(&dy, &w, &vec![0.0; x.len()], inputs), &slope);
+
+    // the product with x seen as the weight and W as the input is the transpose
+    let transposed: Vec<f32> = (0..dy.len()).map(|i| dy[i % n * outputs + i / n]).collect();
+    let slope = differences(&w, |w| {
+        let y = truth(w, &x, None, inputs);
+        sum(y.iter().zip(&transposed).map(|(&y, &dy)| y * exact(dy)))
+    });
+    assert_gradient("dW", &truth_weight_gradient(&dy, &x, &vec![0.0; w.len()], inputs), &slope);
 }

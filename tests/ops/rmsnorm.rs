@@ -1,4 +1,4 @@
-//! Sums of k = the group's width terms.
+//! Sums of k = the group's width terms; of the gain's gradient, of k = the number of groups + 1.
 
 use preceptor::device::Weight;
 use preceptor::ops::rmsnorm::{self, Gain};
@@ -37,6 +37,15 @@ fn truth_gradient(x: &[Approx], w: &[f32], offset: f32, dy: &[f32], dx: &[f32]) 
     out
 }
 
+/// What the gain's gradient is, added to `dw`.
+fn truth_gain_gradient(x: &[Approx], dy: &[f32], dw: &[f32]) -> Vec<Approx> {
+    let width = dw.len();
+    let (_, rrms) = truth(x, dw, 0.0);
+    let term = |i: usize| exact(dy[i]) * (x[i] * rrms[i / width]);
+    let column = |d: usize| (d..x.len()).step_by(width).map(term);
+    (0..width).map(|d| sum(column(d).chain([exact(dw[d])]))).collect()
+}
+
 fn check(kind: Kind, rows: usize, width: usize, groups: usize, offset: f32) {
     let device = device();
     let what = format!("{kind:?}, {rows} rows of {groups} x {width}, offset {offset}");
@@ -60,6 +69,11 @@ fn check(kind: Kind, rows: usize, width: usize, groups: usize, offset: f32) {
     let mut gradient = buffer(&device, &dx, cols);
     rmsnorm::backward(&device, &buffer(&device, &dy, cols), &on_device, &rrms, gain, &mut gradient);
     assert_close(&what, gradient.values(), &truth_gradient(&exact_all(&x), &w, offset, &dy, &dx));
+
+    let dw = values(Kind::Normal, 4, width);
+    let mut gradient = buffer(&device, &dw, width);
+    rmsnorm::gain_gradient(&device, &buffer(&device, &dy, cols), &on_device, &rrms, gradient.whole_mut());
+    assert_close(&what, gradient.values(), &truth_gain_gradient(&exact_all(&x), &dy, &dw));
 }
 
 #[test]

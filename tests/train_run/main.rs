@@ -5,6 +5,7 @@
 #[path = "../sandbox/mod.rs"]
 mod sandbox;
 
+mod full;
 mod invariance;
 mod objective;
 mod outputs;

@@ -58,6 +58,11 @@ pub enum Body {
 }
 
 impl Line {
+    /// A line that has nothing but its body.
+    pub fn plain(body: Body) -> Self {
+        Self { id: None, weight: 1.0, smoothing: None, subject: None, source: None, body }
+    }
+
     /// Reads one line; errors name the key, the caller adds the file and the line.
     pub fn parse(text: &[u8], format: Format) -> Result<Self> {
         let object = object(text)?;

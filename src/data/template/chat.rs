@@ -11,6 +11,7 @@ use super::{Rendered, json};
 use crate::base::{Error, Result, files};
 use crate::data::line::{Message, Role};
 use crate::data::tokenizer::{self, Tokenizer};
+use crate::tensor::Gguf;
 
 /// The day that `strftime_now` tells. Tokens must not depend on when a run happens, so that it can be
 /// repeated and resumed; this day is the one that templates fall back to themselves.
@@ -35,14 +36,20 @@ pub struct Chat {
 }
 
 impl Chat {
-    /// The template of the model in `folder`: `chat_template.jinja`, else `chat_template` of
-    /// tokenizer_config.json (of a list of named ones, the one called `default`).
-    pub(super) fn of_model(folder: &Path, tokenizer: &Tokenizer) -> Result<Self> {
-        let file = folder.join("chat_template.jinja");
+    /// The template of the model at `model`: `chat_template.jinja`, else `chat_template` of
+    /// tokenizer_config.json (of a list of named ones, the one called `default`); that of a `.gguf` file.
+    pub(super) fn of_model(model: &Path, tokenizer: &Tokenizer) -> Result<Self> {
+        if Gguf::is_named_by(model) {
+            let file = Gguf::open(model)?;
+            let key = "tokenizer.chat_template";
+            let source = file.metadata().text(key).map_err(|e| e.file(model))?;
+            return Self::new(source.ok_or_else(|| missing(model, key))?, model.to_path_buf(), tokenizer);
+        }
+        let file = model.join("chat_template.jinja");
         if file.exists() {
             return Self::of_file(&file, tokenizer);
         }
-        let file = folder.join("tokenizer_config.json");
+        let file = model.join("tokenizer_config.json");
         let config = tokenizer::object(&file)?;
         let source = match config.get("chat_template") {
             Some(serde_json::Value::Array(list)) => list
@@ -51,13 +58,7 @@ impl Chat {
                 .and_then(|named| named.get("template")?.as_str()),
             other => other.and_then(serde_json::Value::as_str),
         };
-        let source = source.ok_or_else(|| {
-            Error::input("missing, needed the model's chat template")
-                .file(&file)
-                .key("chat_template")
-                .hint("the model has none: use `data.template = \"exam\"`, or the path of a template file")
-        })?;
-        Self::new(source, file, tokenizer)
+        Self::new(source.ok_or_else(|| missing(&file, "chat_template"))?, file, tokenizer)
     }
 
     /// The template in a file.
@@ -117,6 +118,13 @@ impl Chat {
         let start = offered.map_or(head.len(), |offered| offered.len());
         Ok(Some(start..head.len() + content.len() + closing.len()))
     }
+}
+
+fn missing(file: &Path, key: &str) -> Error {
+    Error::input("missing, needed the model's chat template")
+        .file(file)
+        .key(key)
+        .hint("the model has none: use `data.template = \"exam\"`, or the path of a template file")
 }
 
 /// Stands for what a turn says: private characters, which no text has.

@@ -128,6 +128,17 @@ impl Template {
         }
     }
 
+    /// A conversation that is to be answered: all of it, but for a last turn of an assistant's.
+    pub(super) fn to_answer(&self, messages: &[Message]) -> Result<Rendered> {
+        match (self, messages.last()) {
+            (Self::Chat(chat), Some(last)) if last.role != Role::Assistant => {
+                let (text, completions) = (chat.render(messages, true)?, Vec::new());
+                Ok(Rendered { text, completions, has_special_tokens: true })
+            }
+            _ => self.messages(messages),
+        }
+    }
+
     /// A conversation.
     fn messages(&self, messages: &[Message]) -> Result<Rendered> {
         match self {

@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::forward::{put_heads, scores_of};
+use super::forward::{hide, put_heads, scores_of};
 use super::layout::{KeyTile, QueryTile};
 use super::{Heads, Layout};
-use crate::device::cpu::{Mat, gemm_serial};
+use crate::device::cpu::simd::{self, widest};
+use crate::device::cpu::{Mat, exp, gemm_serial};
 use crate::device::{Buffer, Device};
 
 /// What the forward pass read and wrote.
@@ -41,7 +42,7 @@ pub fn backward(
     cpu.for_rows(delta.values_mut(), heads.query, |row, out| {
         let (d_o, o) = (d_o.row(row).chunks(heads.width), saved.o.row(row).chunks(heads.width));
         for (out, (d_o, o)) in out.iter_mut().zip(d_o.zip(o)) {
-            *out = d_o.iter().zip(o).map(|(x, y)| x * y).sum();
+            *out = dot(d_o, o);
         }
     });
     let pass = Pass { heads, layout, saved, d_o, delta: &delta };
@@ -128,11 +129,7 @@ impl Pass<'_> {
                 gemm_serial(&mut ds, tokens, d_o, v.t(), 1.0, false);
                 for (r, row) in rows.clone().enumerate() {
                     let scores = &mut scores[r * tokens..(r + 1) * tokens];
-                    for (score, token) in scores.iter_mut().zip(tile.tokens.clone()) {
-                        if !self.layout.sees(row, token, heads) {
-                            *score = f32::NEG_INFINITY;
-                        }
-                    }
+                    hide(scores, &self.layout.seen(row, &tile.tokens, heads));
                     self.score_gradient(row, head, scores, &mut ds[r * tokens..(r + 1) * tokens]);
                 }
                 let (p, ds) = (Mat::new(&scores, rows.len(), tokens), Mat::new(&ds, rows.len(), tokens));
@@ -147,8 +144,18 @@ impl Pass<'_> {
     fn score_gradient(&self, row: usize, head: usize, scores: &mut [f32], ds: &mut [f32]) {
         let lse = self.saved.lse.row(row)[head];
         let delta = self.delta.row(row)[head];
+        into_gradient(scores, ds, lse, delta);
+    }
+}
+
+widest! {
+    fn dot(x: &[f32], y: &[f32]) -> f32 {
+        simd::sum([x, y], |[x, y]| f64::from(x * y)) as f32
+    }
+
+    fn into_gradient(scores: &mut [f32], ds: &mut [f32], lse: f32, delta: f32) {
         for (score, ds) in scores.iter_mut().zip(ds) {
-            *score = (*score - lse).exp();
+            *score = exp(*score - lse);
             *ds = *score * (*ds - delta);
         }
     }

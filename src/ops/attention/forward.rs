@@ -6,7 +6,8 @@ use rayon::prelude::*;
 
 use super::layout::QueryTile;
 use super::{Heads, Layout};
-use crate::device::cpu::{Mat, gemm_serial};
+use crate::device::cpu::simd::{self, widest};
+use crate::device::cpu::{Mat, exp, gemm_serial};
 use crate::device::{Buffer, Device};
 
 /// What one task computes: its rows of each query head of the group.
@@ -95,27 +96,35 @@ pub(super) fn scores_of(
         column += range.len();
     }
     for (scores, row) in scores.chunks_mut(seen).zip(tile.rows.clone()) {
-        for (score, token) in scores.iter_mut().zip(keys.iter().flat_map(Range::clone)) {
-            if !layout.sees(row, token, heads) {
-                *score = f32::NEG_INFINITY;
-            }
+        let mut rest = scores;
+        for range in keys {
+            let (scores, others) = rest.split_at_mut(range.len());
+            hide(scores, &layout.seen(row, range, heads));
+            rest = others;
         }
     }
 }
 
-/// Turns scores into probabilities; returns their log-sum-exp. A row always sees its own token.
-fn softmax(scores: &mut [f32]) -> f32 {
-    let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sum = 0.0;
-    for score in scores.iter_mut() {
-        *score = (*score - max).exp();
-        sum += *score;
+/// Scores outside of what the row sees become -inf.
+pub(super) fn hide(scores: &mut [f32], seen: &Range<usize>) {
+    scores[..seen.start].fill(f32::NEG_INFINITY);
+    scores[seen.end..].fill(f32::NEG_INFINITY);
+}
+
+widest! {
+    /// Turns scores into probabilities; returns their log-sum-exp. A row always sees its own token.
+    fn softmax(scores: &mut [f32]) -> f32 {
+        let max = simd::max(scores);
+        for score in scores.iter_mut() {
+            *score = exp(*score - max);
+        }
+        let sum = simd::sum([scores], |[p]| f64::from(p));
+        let scale = (1.0 / sum) as f32;
+        for score in scores {
+            *score *= scale;
+        }
+        (f64::from(max) + sum.ln()) as f32
     }
-    let scale = 1.0 / sum;
-    for score in scores {
-        *score *= scale;
-    }
-    max + sum.ln()
 }
 
 /// Writes `computed` (heads x rows x width) to its places in `out`, rows of `stride` values.

@@ -33,7 +33,34 @@ pub(super) struct KeyTile {
     pub(super) rows: Range<usize>,
 }
 
+/// Queries of one run of tokens whose keys lie in a cache: the forward pass alone knows such a layout.
+#[derive(Clone, Debug)]
+pub struct CachedRun {
+    /// The rows of the cache that precede the run, from the root on; positions go on from one to the next.
+    pub before: Vec<Range<usize>>,
+    /// The run's first row in the cache.
+    pub start: usize,
+    /// The row of each query, ascending, in the run.
+    pub queries: Vec<u32>,
+}
+
 impl Layout {
+    /// Queries over a cache whose rows have `positions`; `runs` ascend. There is no backward pass.
+    pub fn of_cache(positions: Vec<u32>, runs: impl IntoIterator<Item = CachedRun>) -> Self {
+        let (mut query_tokens, mut query_tiles) = (Vec::new(), Vec::new());
+        for CachedRun { before, start, queries } in runs {
+            let first = query_tokens.len();
+            query_tokens.extend(queries);
+            for rows in tiles(first..query_tokens.len()) {
+                let last = query_tokens[rows.end - 1] as usize;
+                let keys = before.iter().cloned().chain([start..last + 1]).collect();
+                query_tiles.push(QueryTile { rows, keys });
+            }
+        }
+        assert!(query_tokens.is_sorted_by(|a, b| a < b), "query rows ascend");
+        Self { positions, ends: Vec::new(), query_tokens, query_tiles, key_tiles: Vec::new() }
+    }
+
     /// `query_tokens`: the token of each query row, ascending, each once.
     pub fn new(forest: &Forest, query_tokens: Vec<u32>) -> Self {
         assert!(query_tokens.is_sorted_by(|a, b| a < b), "query tokens ascend");
@@ -111,10 +138,12 @@ impl Layout {
         })
     }
 
-    /// Whether query `row` sees `token`, given that the token's segment is the row's or an ancestor of it.
-    pub(super) fn sees(&self, row: usize, token: usize, heads: &Heads) -> bool {
-        token <= self.query_tokens[row] as usize
-            && self.positions[token] >= heads.first_position(self.position_of_row(row))
+    /// The part of `tokens` that query `row` sees, counted from their start. They are a run of one segment, the
+    /// row's own or an ancestor of it, so their positions ascend one by one.
+    pub(super) fn seen(&self, row: usize, tokens: &Range<usize>, heads: &Heads) -> Range<usize> {
+        let end = (self.query_tokens[row] as usize + 1).clamp(tokens.start, tokens.end) - tokens.start;
+        let first = heads.first_position(self.position_of_row(row));
+        (first.saturating_sub(self.positions[tokens.start]) as usize).min(end)..end
     }
 }
 

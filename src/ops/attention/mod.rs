@@ -20,7 +20,7 @@ mod layout;
 
 pub use backward::{Saved, backward};
 pub use forward::forward;
-pub use layout::Layout;
+pub use layout::{CachedRun, Layout};
 
 use crate::device::Buffer;
 use crate::device::cpu::Mat;

@@ -77,8 +77,10 @@ impl Clock {
 pub struct Clocks {
     now: Vec<Tick>,
     known: Vec<Clock>,
-    /// `known[v][w].all`, flat: the first thing that every access looks at.
+    /// `known[v].seen[w].all`, flat: the first thing that every access looks at.
     all: Vec<Tick>,
+    /// The same of `known[v].fenced[w]`; of what the asynchronous agent wrote itself, everything.
+    fenced: Vec<Tick>,
     /// Partial `bar.warp.sync`s since the last of the whole warp: (tick that they ended, lanes).
     partial: Vec<Vec<(Tick, Mask)>>,
 }
@@ -91,6 +93,7 @@ impl Clocks {
             now: vec![1; agents],
             known: vec![Clock::new(agents); agents],
             all: vec![0; agents * agents],
+            fenced: (0..agents * agents).map(|i| if i % agents == warps { Tick::MAX } else { 0 }).collect(),
             partial: vec![Vec::new(); warps],
         }
     }
@@ -116,6 +119,13 @@ impl Clocks {
     pub fn visible_to(&self, warp: u32) -> &[Tick] {
         let agents = self.now.len();
         &self.all[warp as usize * agents..(warp as usize + 1) * agents]
+    }
+
+    /// For each warp, the tick before which the asynchronous proxy, reading for `warp`, sees all its accesses.
+    #[inline(always)]
+    pub fn fenced_for(&self, warp: u32) -> &[Tick] {
+        let agents = self.now.len();
+        &self.fenced[warp as usize * agents..(warp as usize + 1) * agents]
     }
 
     /// Whether an access happened before what `lane` of `warp` does now.
@@ -168,9 +178,7 @@ impl Clocks {
     /// `fence.proxy.async`: what `lanes` of `warp` did, and what they see, the asynchronous proxy may read.
     pub fn fence_proxy(&mut self, warp: u32, lanes: Mask, live: Mask) {
         let behind = self.release(warp, lanes, live);
-        for (fenced, seen) in self.known[warp as usize].fenced.iter_mut().zip(behind.seen) {
-            fenced.join(seen);
-        }
+        self.raise_fenced(warp, &behind.seen);
     }
 
     /// Whether a proxy fence lies behind an access, so that the asynchronous proxy sees it when it reads for
@@ -185,8 +193,16 @@ impl Clocks {
         for (other, &seen) in clock.seen.iter().enumerate() {
             self.raise(warp as usize, other, seen);
         }
-        for (mine, &theirs) in self.known[warp as usize].fenced.iter_mut().zip(&clock.fenced) {
+        self.raise_fenced(warp, &clock.fenced);
+    }
+
+    fn raise_fenced(&mut self, warp: u32, behind: &[Seen]) {
+        let agents = self.now.len();
+        let flat = &mut self.fenced[warp as usize * agents..(warp as usize + 1) * agents];
+        let known = self.known[warp as usize].fenced.iter_mut().zip(behind);
+        for ((mine, &theirs), flat) in known.zip(flat) {
             mine.join(theirs);
+            *flat = (*flat).max(mine.all);
         }
     }
 

@@ -1,20 +1,23 @@
 //! Which blocks of one launch touch each word of global memory.
 //!
 //! Blocks run in any order and on several threads, so a conflict is looked for when all are done: for each
-//! word (and byte, where accesses are narrower) the first and last block that wrote it and that read it, in the order of blocks. So the findings do
-//! not depend on who ran when. Where atomics order blocks, these run one by one, and a conflict is looked for at
-//! each access ([`Touches::unordered`]). Atomic accesses conflict with nothing here.
+//! word (and half or byte, where accesses are narrower) the first touch of the lowest and of the highest block
+//! that wrote it, and that read it. So the findings do not depend on who ran when. Where atomics order blocks,
+//! these run one by one, and a conflict is looked for at each access ([`Touches::unordered`]). Atomic accesses
+//! conflict with nothing here.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{Check, Findings, Found};
 use crate::isa::At;
 use crate::machine::block::Block;
+use crate::machine::{Lanes64, Mask, lanes};
 use crate::memory::global::Allocation;
 
-/// Words that are shadowed together, when the first of them is touched.
-const CHUNK: usize = 4096;
+/// Bytes that are shadowed together, when the first of them is touched.
+const CHUNK: usize = 16384;
 
 /// Who touches: the block's number, the instruction, the warp, the lane, in this order of significance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,15 +26,17 @@ struct Touch(u64);
 const LANE_BITS: u32 = 5;
 const WARP_BITS: u32 = 5;
 const PC_BITS: u32 = 20;
+/// All but the block.
+const LOW_BITS: u32 = LANE_BITS + WARP_BITS + PC_BITS;
 
 impl Touch {
     fn new(block: u64, pc: u32, warp: u32, lane: u32) -> Self {
         let low = (pc << WARP_BITS | warp) << LANE_BITS | lane;
-        Self(block << (LANE_BITS + WARP_BITS + PC_BITS) | u64::from(low))
+        Self(block << LOW_BITS | u64::from(low))
     }
 
     fn block(self) -> u64 {
-        self.0 >> (LANE_BITS + WARP_BITS + PC_BITS)
+        self.0 >> LOW_BITS
     }
 
     fn pc(self) -> u32 {
@@ -47,83 +52,163 @@ impl Touch {
     }
 }
 
-/// First and last of some touches; stored so that zero means none.
+/// Cells that are zero, and there, only from their first use on: most words are touched by one block, and most
+/// buffers are only read or only written.
 #[derive(Default)]
-struct Range {
-    /// The complement of the first, so that the largest value is the first.
-    first: AtomicU64,
-    last: AtomicU64,
-}
+struct Lazy(OnceLock<Box<[AtomicU64]>>);
 
-impl Range {
+impl Lazy {
     #[inline(always)]
-    fn add(&self, touch: Touch) {
-        // most words are touched by one block: then both loads say that there is nothing to do
-        let (first, last) = (!touch.0, touch.0 + 1);
-        if self.first.load(Relaxed) < first {
-            self.first.fetch_max(first, Relaxed);
-        }
-        if self.last.load(Relaxed) < last {
-            self.last.fetch_max(last, Relaxed);
-        }
+    fn all(&self, count: usize) -> &[AtomicU64] {
+        self.0.get_or_init(|| (0..count).map(|_| AtomicU64::new(0)).collect())
     }
 
-    fn get(&self) -> Option<(Touch, Touch)> {
-        let (first, last) = (self.first.load(Relaxed), self.last.load(Relaxed));
-        (last != 0).then(|| (Touch(!first), Touch(last - 1)))
+    fn get(&self, cell: usize) -> u64 {
+        self.0.get().map_or(0, |cells| cells[cell].load(Relaxed))
+    }
+
+    fn is_used(&self) -> bool {
+        self.0.get().is_some()
     }
 }
 
-/// Who wrote and who read a word or a byte.
+/// The touches of one kind of the cells of a chunk; each cell by its lowest block and by another, the highest.
 #[derive(Default)]
-struct Cell {
-    writers: Range,
-    readers: Range,
+struct Touched {
+    /// The complement of the lowest block's first touch, so that zero means none and the largest is the first.
+    lowest: Lazy,
+    /// The highest block's first touch, where it is not the lowest block: the low bits complemented, so that
+    /// the largest is this too. Zero means none, since block 0 is never above another.
+    highest: Lazy,
 }
 
-/// The cells of [`CHUNK`] words.
-struct Cells {
-    /// By word: accesses of 4 bytes and more.
-    words: Box<[Cell]>,
-    /// By byte: narrower accesses, so that neighbours in one word do not meet.
-    bytes: OnceLock<Box<[Cell]>>,
+impl Touched {
+    #[inline(always)]
+    fn add(&self, cells: Range<usize>, count: usize, touch: Touch, alone: bool) {
+        for cell in &self.lowest.all(count)[cells.clone()] {
+            // most cells are touched by one block, in the order of its instructions
+            let seen = cell.load(Relaxed);
+            if seen < !touch.0 || (seen ^ !touch.0) >> LOW_BITS != 0 {
+                return self.meet(cells, count, touch, alone);
+            }
+        }
+    }
+
+    /// The first touch of some of these cells, or another block's.
+    fn meet(&self, cells: Range<usize>, count: usize, touch: Touch, alone: bool) {
+        let lowest = self.lowest.all(count);
+        for cell in cells {
+            let seen = raise(&lowest[cell], !touch.0, alone);
+            let known = Touch(!seen);
+            if seen == 0 || known.block() == touch.block() {
+                continue;
+            }
+            let key = Touch(known.0.max(touch.0)).0 ^ ((1 << LOW_BITS) - 1);
+            raise(&self.highest.all(count)[cell], key, alone);
+        }
+    }
+
+    /// The lowest block's touch and, where there is another block, the highest's.
+    fn get(&self, cell: usize) -> Option<(Touch, Touch)> {
+        let (lowest, highest) = (self.lowest.get(cell), self.highest.get(cell));
+        let first = Touch(!lowest);
+        let last = if highest == 0 { first } else { Touch(highest ^ ((1 << LOW_BITS) - 1)) };
+        (lowest != 0).then_some((first, last))
+    }
 }
 
-type Chunk = OnceLock<Cells>;
+/// Makes a cell at least as large as a value; returns what it was. `alone`: no other thread is there.
+#[inline(always)]
+fn raise(cell: &AtomicU64, value: u64, alone: bool) -> u64 {
+    let seen = cell.load(Relaxed);
+    if seen >= value {
+        return seen;
+    }
+    if alone {
+        cell.store(value, Relaxed);
+        return seen;
+    }
+    cell.fetch_max(value, Relaxed)
+}
+
+/// The cells of one width of a chunk: who wrote, who read.
+#[derive(Default)]
+struct Level {
+    writers: Touched,
+    readers: Touched,
+}
+
+/// The shadow of [`CHUNK`] bytes by the width of accesses, 4 bytes (and more), 2, 1: so that neighbours in one word
+/// do not meet.
+type Levels = [Level; 3];
+
+/// The width of a level's cells in bytes, as a power of two.
+const WIDTHS: [usize; 3] = [2, 1, 0];
+
+/// The level of an access.
+#[inline(always)]
+fn level_of(bytes: u32) -> usize {
+    if bytes >= 4 { 0 } else { 2 - bytes as usize / 2 }
+}
 
 /// The touches of one launch, for each allocation.
 pub struct Touches {
-    chunks: Vec<Box<[Chunk]>>,
-}
-
-fn cells(count: usize) -> Box<[Cell]> {
-    (0..count).map(|_| Cell::default()).collect()
+    chunks: Vec<Box<[OnceLock<Box<Levels>>]>>,
+    /// Whether one thread runs all blocks.
+    alone: bool,
 }
 
 impl Touches {
-    /// None yet.
-    pub fn new<'a>(allocations: impl Iterator<Item = &'a Allocation>) -> Self {
-        let chunks = |a: &Allocation| (0..a.bytes.div_ceil(4 * CHUNK)).map(|_| Chunk::new()).collect();
-        Self { chunks: allocations.map(chunks).collect() }
+    /// None yet. `alone`: one thread runs all blocks.
+    pub fn new<'a>(allocations: impl Iterator<Item = &'a Allocation>, alone: bool) -> Self {
+        let chunks = |a: &Allocation| (0..a.bytes.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect();
+        Self { chunks: allocations.map(chunks).collect(), alone }
     }
 
     /// Bytes of an allocation, from `offset`, are read or written by a block.
     #[inline(always)]
     pub fn add(&self, allocation: usize, offset: usize, bytes: u32, writes: bool, by: Toucher) {
-        let touch = Touch::new(by.block, by.pc, by.warp, by.lane);
-        let add = |cell: &Cell| if writes { cell.writers.add(touch) } else { cell.readers.add(touch) };
-        let chunk = |word: usize| {
-            self.chunks[allocation][word / CHUNK]
-                .get_or_init(|| Cells { words: cells(CHUNK), bytes: OnceLock::new() })
+        let (level, touch) = (level_of(bytes), Touch::new(by.block, by.pc, by.warp, by.lane));
+        let width = WIDTHS[level];
+        let (mut from, end) = (offset, offset + bytes as usize);
+        while from < end {
+            let (chunk, start) = (from / CHUNK, from / CHUNK * CHUNK);
+            let to = end.min(start + CHUNK);
+            let level = &self.chunks[allocation][chunk].get_or_init(Box::default)[level];
+            let touched = if writes { &level.writers } else { &level.readers };
+            touched.add((from - start) >> width..(to - start) >> width, CHUNK >> width, touch, self.alone);
+            from = to;
+        }
+    }
+
+    /// The same of `bytes` at the address of each lane, in an allocation that starts at `start`.
+    #[inline(always)]
+    pub fn add_lanes(
+        &self,
+        (allocation, start): (usize, u64),
+        (addresses, bytes, mask): (&Lanes64, u32, Mask),
+        writes: bool,
+        by: Toucher,
+    ) {
+        let level = level_of(bytes);
+        let width = WIDTHS[level];
+        let touched = |chunk: usize| {
+            let level = &self.chunks[allocation][chunk].get_or_init(Box::default)[level];
+            if writes { &level.writers } else { &level.readers }
         };
-        if bytes >= 4 {
-            for word in offset / 4..(offset + bytes as usize) / 4 {
-                add(&chunk(word).words[word % CHUNK]);
-            }
-        } else {
-            let narrow = chunk(offset / 4).bytes.get_or_init(|| cells(4 * CHUNK));
-            let first = offset % (4 * CHUNK);
-            narrow[first..first + bytes as usize].iter().for_each(add);
+        let mut last: Option<(usize, &Touched)> = None;
+        for lane in lanes(mask) {
+            let offset = (addresses[lane] - start) as usize;
+            let chunk = offset / CHUNK;
+            let touched = match last {
+                Some((known, touched)) if known == chunk => touched,
+                _ => touched(chunk),
+            };
+            last = Some((chunk, touched));
+            // aligned accesses of at most 32 bytes stay inside a chunk
+            let cell = offset % CHUNK >> width;
+            let touch = Touch::new(by.block, by.pc, by.warp, lane as u32);
+            touched.add(cell..cell + (bytes as usize >> width), CHUNK >> width, touch, self.alone);
         }
     }
 
@@ -136,18 +221,27 @@ impl Touches {
         writes: bool,
         knows: impl Fn(u64) -> bool,
     ) -> Option<u64> {
-        let touched = (offset..offset + bytes as usize).filter_map(|byte| {
-            let cells = self.chunks[allocation][byte / (4 * CHUNK)].get()?;
-            let narrow = cells.bytes.get().map(|bytes| &bytes[byte % (4 * CHUNK)]);
-            Some([Some(&cells.words[byte / 4 % CHUNK]), narrow])
-        });
-        let ranges = touched
-            .flatten()
-            .flatten()
-            .flat_map(|cell| [Some(&cell.writers), writes.then_some(&cell.readers)])
-            .flatten();
-        let ends = ranges.filter_map(Range::get).flat_map(|(first, last)| [first, last]);
-        ends.map(Touch::block).find(|&block| !knows(block))
+        let (mut from, end) = (offset, offset + bytes as usize);
+        while from < end {
+            let start = from / CHUNK * CHUNK;
+            let to = end.min(start + CHUNK);
+            let Some(levels) = self.chunks[allocation][from / CHUNK].get() else {
+                from = to;
+                continue;
+            };
+            for (level, width) in levels.iter().zip(WIDTHS) {
+                let cells = (from - start) >> width..(to - start).div_ceil(1 << width);
+                let kinds = [Some(&level.writers), writes.then_some(&level.readers)];
+                let used = kinds.into_iter().flatten().filter(|touched| touched.lowest.is_used());
+                let touches = used.flat_map(|touched| cells.clone().filter_map(|cell| touched.get(cell)));
+                let mut blocks = touches.flat_map(|(first, last)| [first.block(), last.block()]);
+                if let Some(block) = blocks.find(|&block| !knows(block)) {
+                    return Some(block);
+                }
+            }
+            from = to;
+        }
+        None
     }
 
     /// Adds the conflicts to the findings, for each instruction that wrote first.
@@ -160,8 +254,8 @@ impl Touches {
     ) {
         for (allocation, chunks) in allocations.iter().map(AsRef::as_ref).zip(&self.chunks) {
             let touched = chunks.iter().enumerate().filter_map(|(index, chunk)| Some((index, chunk.get()?)));
-            for (index, cells) in touched {
-                for (byte, conflict) in cells.conflicts() {
+            for (index, levels) in touched {
+                for (byte, conflict) in conflicts(levels) {
                     let line = at(conflict.other.pc()).place.line;
                     findings.add(Check::GlobalRace, at(conflict.writer.pc()), || Found {
                         block: Block::index_of(conflict.writer.block(), grid),
@@ -169,7 +263,7 @@ impl Touches {
                         lanes: 1 << conflict.writer.lane(),
                         message: format!(
                             "byte {} of {} is written here and {} at line {line} by block {:?}, and nothing orders the two",
-                            4 * index * CHUNK + byte,
+                            index * CHUNK + byte,
                             allocation.label,
                             conflict.what,
                             Block::index_of(conflict.other.block(), grid),
@@ -190,37 +284,40 @@ struct Conflict {
     what: &'static str,
 }
 
-impl Cells {
-    /// The conflicts and the bytes where they are.
-    fn conflicts(&self) -> impl Iterator<Item = (usize, Conflict)> {
-        let narrow = self.bytes.get();
-        self.words.iter().enumerate().flat_map(move |(word, cell)| {
-            let wide = Cell::conflict([Some(cell), None]).map(|conflict| (4 * word, conflict));
-            let narrow = narrow.into_iter().flat_map(move |bytes| {
-                let bytes = bytes[4 * word..4 * word + 4].iter().enumerate();
-                bytes.filter_map(move |(byte, narrow)| {
-                    Some((4 * word + byte, Cell::conflict([Some(cell), Some(narrow)])?))
-                })
-            });
-            wide.into_iter().chain(narrow)
-        })
-    }
+/// The conflicts and the bytes where they are.
+fn conflicts(levels: &Levels) -> Vec<(usize, Conflict)> {
+    let used =
+        |(level, _): &(&Level, usize)| level.writers.lowest.is_used() || level.readers.lowest.is_used();
+    let levels: Vec<_> = levels.iter().zip(WIDTHS).filter(used).collect();
+    let several = |(level, _): &(&Level, usize)| {
+        let Level { writers, readers } = level;
+        writers.highest.is_used() || writers.lowest.is_used() && readers.lowest.is_used()
+    };
+    // the narrowest accesses say which bytes must be looked at one by one
+    let width = match levels[..] {
+        [] => return Vec::new(),
+        [ref only] if !several(only) => return Vec::new(),
+        [.., (_, width)] => width,
+    };
+    let bytes = (0..CHUNK).step_by(1 << width);
+    let at = |byte: usize| levels.iter().map(move |&(level, width)| (level, byte >> width));
+    bytes.filter_map(|byte| Some((byte, Conflict::of(at(byte))?))).collect()
 }
 
-impl Cell {
+impl Conflict {
     /// Whether two blocks meet in the accesses of these cells.
-    fn conflict(cells: [Option<&Self>; 2]) -> Option<Conflict> {
-        let join = |range: fn(&Self) -> &Range| {
-            let ranges = cells.into_iter().flatten().filter_map(|cell| range(cell).get());
-            ranges.reduce(|(a, b), (c, d)| (a.min(c), b.max(d)))
+    fn of<'a>(cells: impl Iterator<Item = (&'a Level, usize)> + Clone) -> Option<Self> {
+        let join = |kind: fn(&Level) -> &Touched| {
+            let touches = cells.clone().filter_map(|(level, cell)| kind(level).get(cell));
+            touches.reduce(|(a, b), (c, d)| (a.min(c), b.max(d)))
         };
-        let (writer, last) = join(|cell| &cell.writers)?;
+        let (writer, last) = join(|level| &level.writers)?;
         if writer.block() != last.block() {
-            return Some(Conflict { writer, other: last, what: "written" });
+            return Some(Self { writer, other: last, what: "written" });
         }
-        let (earliest, latest) = join(|cell| &cell.readers)?;
+        let (earliest, latest) = join(|level| &level.readers)?;
         let other = [earliest, latest].into_iter().find(|reader| reader.block() != writer.block())?;
-        Some(Conflict { writer, other, what: "read" })
+        Some(Self { writer, other, what: "read" })
     }
 }
 
@@ -246,14 +343,14 @@ mod tests {
     }
 
     fn conflicts(touches: &Touches) -> Vec<(usize, &'static str)> {
-        let cells = touches.chunks[0][0].get().unwrap();
-        cells.conflicts().map(|(byte, conflict)| (byte, conflict.what)).collect()
+        let found = super::conflicts(touches.chunks[0][0].get().unwrap()).into_iter();
+        found.map(|(byte, conflict)| (byte, conflict.what)).collect()
     }
 
     fn fresh() -> Touches {
         let memory = crate::memory::global::Memory::new();
         memory.allocate(64, "x");
-        Touches::new(memory.snapshot().iter().map(AsRef::as_ref))
+        Touches::new(memory.snapshot().iter().map(AsRef::as_ref), true)
     }
 
     #[test]

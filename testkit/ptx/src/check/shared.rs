@@ -1,12 +1,18 @@
 //! The shadow of a block's shared memory: who wrote and read each word last, and what is still to land.
+//!
+//! Words that are always touched together, 16 bytes at a time, share one cell: matrices move in such rows.
 
 use super::clock::{Clocks, Stamp, Tick};
 use crate::machine::Mask;
 
-/// Bytes that one cell shadows.
-pub const CELL: u32 = 4;
+/// Bytes that are shadowed together for as long as nothing narrower touches them: what a lane moves at most.
+const GROUP: u32 = 16;
+/// Bytes of a word, the narrowest thing that is shadowed.
+const WORD: u32 = 4;
+/// Words of a group.
+const WORDS: usize = (GROUP / WORD) as usize;
 
-/// The shadow of one word.
+/// The shadow of one word, or of a group whose words share their fate.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cell {
     /// The last write.
@@ -14,7 +20,7 @@ struct Cell {
     /// Tick and warp of the last read, and the lanes that took part in it.
     reader: Stamp,
     reader_lanes: Mask,
-    /// Bytes of the word, one bit each: written by `writer`, read by `reader`, holding a value, in flight.
+    /// Bytes of a word, one bit each: written by `writer`, read by `reader`, holding a value, in flight.
     written: u8,
     read: u8,
     ready: u8,
@@ -24,6 +30,17 @@ struct Cell {
     /// Whether it is part of a live mbarrier.
     reserved: bool,
 }
+
+impl Cell {
+    /// Whether all its bytes hold values that no copy is about to change.
+    #[inline(always)]
+    fn is_at_rest(&self) -> bool {
+        self.ready == ALL && self.in_flight == 0 && !self.reserved
+    }
+}
+
+/// All bytes of a word, or of each word of a group.
+const ALL: u8 = 15;
 
 /// What is wrong with one access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,53 +62,64 @@ pub enum Fault {
 /// The shadow of all shared bytes of a block.
 #[derive(Clone, Debug)]
 pub struct Shadow {
+    groups: Cells,
+    /// Whether a group's words stand for themselves in `words`.
+    split: Vec<bool>,
+    /// Empty until a group is split.
+    words: Cells,
+}
+
+/// Some cells, and when each agent last read them.
+#[derive(Clone, Debug)]
+struct Cells {
     cells: Vec<Cell>,
     /// `reads[cell * agents + warp]`: the tick of that warp's last read.
     reads: Vec<Tick>,
     agents: usize,
 }
 
+/// Who touches shared memory now.
+#[derive(Clone, Copy)]
+struct Toucher<'a> {
+    warp: u32,
+    lane: u32,
+    clocks: &'a Clocks,
+    /// For each warp, the tick before which all its accesses are visible.
+    visible: &'a [Tick],
+    stamp: Stamp,
+}
+
+impl<'a> Toucher<'a> {
+    #[inline(always)]
+    fn new(warp: u32, lane: u32, clocks: &'a Clocks) -> Self {
+        let stamp = Stamp { tick: clocks.now(warp), warp: warp as u16, lane: lane as u16 };
+        Self { warp, lane, clocks, visible: clocks.visible_to(warp), stamp }
+    }
+
+    /// Whether nothing orders an access before this one.
+    #[inline(always)]
+    fn meets(&self, earlier: Stamp) -> bool {
+        earlier.tick >= self.visible[usize::from(earlier.warp)]
+            && !self.clocks.ordered(earlier, self.warp, self.lane)
+    }
+}
+
 impl Shadow {
     /// Nothing written, nothing read.
     pub fn new(bytes: usize, agents: usize) -> Self {
-        let cells = bytes.div_ceil(CELL as usize);
-        Self { cells: vec![Cell::default(); cells], reads: vec![0; cells * agents], agents }
+        let groups = bytes.div_ceil(GROUP as usize);
+        Self { groups: Cells::new(groups, agents), split: vec![false; groups], words: Cells::new(0, agents) }
     }
 
     /// Reads `bytes` at `address`, which are inside.
     #[inline]
     pub fn read(&mut self, address: u32, bytes: u32, warp: u32, lane: u32, clocks: &Clocks) -> Option<Fault> {
-        let now = clocks.now(warp);
-        let visible = clocks.visible_to(warp);
-        let mut fault = None;
-        for (index, part) in cells(address, bytes) {
-            let cell = &mut self.cells[index];
-            if cell.reserved {
-                fault = fault.or(Some(Fault::Reserved));
-            } else if cell.in_flight & part != 0 {
-                fault = fault.or(Some(Fault::InFlight));
-            } else if cell.ready & part != part {
-                fault = fault.or(Some(Fault::Uninitialised));
-            }
-            let writer = cell.writer;
-            if writer.tick >= visible[usize::from(writer.warp)]
-                && cell.written & part != 0
-                && !clocks.ordered(writer, warp, lane)
-            {
-                fault = fault.or(Some(Fault::AfterWrite(writer)));
-            }
-            if (cell.reader.tick, u32::from(cell.reader.warp)) != (now, warp) {
-                cell.reader = Stamp { tick: now, warp: warp as u16, lane: lane as u16 };
-                (cell.reader_lanes, cell.read) = (0, 0);
-            }
-            cell.reader_lanes |= 1 << lane;
-            cell.read |= part;
-            self.reads[index * self.agents + warp as usize] = now;
-        }
-        fault
+        let by = Toucher::new(warp, lane, clocks);
+        self.each(address, bytes, |cells, index, part| cells.read(index, part, by))
     }
 
     /// The asynchronous proxy reads `bytes` at `address`, which are inside, for a warp.
+    #[inline]
     pub fn read_async(
         &mut self,
         address: u32,
@@ -100,12 +128,39 @@ impl Shadow {
         lane: u32,
         clocks: &Clocks,
     ) -> Option<Fault> {
-        let fault = self.read(address, bytes, warp, lane, clocks);
-        let unfenced = |(index, part): (usize, u8)| {
-            let Cell { writer, written, .. } = self.cells[index];
-            (written & part != 0 && !clocks.fenced(writer, warp)).then_some(Fault::Unfenced(writer))
-        };
-        fault.or_else(|| cells(address, bytes).find_map(unfenced))
+        let by = Toucher::new(warp, lane, clocks);
+        self.each(address, bytes, |cells, index, part| {
+            let fault = cells.read(index, part, by);
+            let Cell { writer, written, .. } = cells.cells[index];
+            let unfenced = written & part != 0 && !clocks.fenced(writer, warp);
+            fault.or_else(|| unfenced.then_some(Fault::Unfenced(writer)))
+        })
+    }
+
+    /// Reads a row of 16 bytes, inside and aligned; `proxy`: the asynchronous proxy does.
+    #[inline(always)]
+    pub fn read_row(
+        &mut self,
+        address: u32,
+        warp: u32,
+        lane: u32,
+        proxy: bool,
+        clocks: &Clocks,
+    ) -> Option<Fault> {
+        let group = (address / GROUP) as usize;
+        let cell = &self.groups.cells[group];
+        let (tick, writer) = (cell.writer.tick, usize::from(cell.writer.warp));
+        let ordered =
+            tick < clocks.visible_to(warp)[writer] && (!proxy || tick < clocks.fenced_for(warp)[writer]);
+        if ordered && cell.is_at_rest() && !self.split[group] {
+            self.groups.stamp(group, ALL, Toucher::new(warp, lane, clocks));
+            return None;
+        }
+        if proxy {
+            self.read_async(address, GROUP, warp, lane, clocks)
+        } else {
+            self.read(address, GROUP, warp, lane, clocks)
+        }
     }
 
     /// Writes `bytes` at `address`, which are inside. `same`: the bytes already have these values.
@@ -122,20 +177,13 @@ impl Shadow {
         same: bool,
         clocks: &Clocks,
     ) -> Option<Fault> {
-        let mut fault = None;
-        for (index, part) in cells(address, bytes) {
-            let found = self.conflict(index, part, warp, lane, same, clocks);
-            fault = fault.or(found);
-            let cell = &mut self.cells[index];
-            cell.atomic = false;
-            let stamp = Stamp { tick: clocks.now(warp), warp: warp as u16, lane: lane as u16 };
-            // neighbours in one word that different lanes write are remembered together
-            let together = cell.writer.tick == stamp.tick && cell.writer.warp == stamp.warp;
-            cell.written =
-                if together && cell.writer.lane == stamp.lane { cell.written | part } else { part };
-            cell.writer = stamp;
-            cell.ready |= part;
-        }
+        let by = Toucher::new(warp, lane, clocks);
+        let fault = self.each(address, bytes, |cells, index, part| {
+            let fault = cells.conflict(index, part, same, by);
+            cells.write(index, part, by.stamp);
+            fault
+        });
+        self.join(address, bytes, by.stamp);
         fault
     }
 
@@ -148,21 +196,18 @@ impl Shadow {
         lane: u32,
         clocks: &Clocks,
     ) -> Option<Fault> {
-        let mut fault = None;
-        for (index, part) in cells(address, bytes) {
-            if self.cells[index].ready & part != part {
-                fault = fault.or(Some(Fault::Uninitialised));
+        let by = Toucher::new(warp, lane, clocks);
+        self.each(address, bytes, |cells, index, part| {
+            let mut fault = (cells.cells[index].ready & part != part).then_some(Fault::Uninitialised);
+            if !cells.cells[index].atomic {
+                fault = fault.or(cells.conflict(index, part, false, by));
             }
-            if !self.cells[index].atomic {
-                let found = self.conflict(index, part, warp, lane, false, clocks);
-                fault = fault.or(found);
-            }
-            let cell = &mut self.cells[index];
-            cell.writer = Stamp { tick: clocks.now(warp), warp: warp as u16, lane: lane as u16 };
+            let cell = &mut cells.cells[index];
+            cell.writer = by.stamp;
             (cell.written, cell.atomic) = (part, true);
             cell.ready |= part;
-        }
-        fault
+            fault
+        })
     }
 
     /// An asynchronous copy will write these bytes.
@@ -174,42 +219,148 @@ impl Shadow {
         lane: u32,
         clocks: &Clocks,
     ) -> Option<Fault> {
-        let mut fault = None;
-        for (index, part) in cells(address, bytes) {
-            let found = self.conflict(index, part, warp, lane, false, clocks);
-            fault = fault.or(found);
-            self.cells[index].in_flight |= part;
-        }
-        fault
+        let by = Toucher::new(warp, lane, clocks);
+        self.each(address, bytes, |cells, index, part| {
+            let fault = cells.conflict(index, part, false, by);
+            cells.cells[index].in_flight |= part;
+            fault
+        })
     }
 
     /// An asynchronous copy has written these bytes, in the name of a warp's lane or of the agent.
     pub fn land(&mut self, address: u32, bytes: u32, warp: u32, lane: u32, clocks: &Clocks) {
-        for (index, part) in cells(address, bytes) {
-            let cell = &mut self.cells[index];
+        let by = Toucher::new(warp, lane, clocks);
+        self.each(address, bytes, |cells, index, part| {
+            let cell = &mut cells.cells[index];
             cell.in_flight &= !part;
             cell.ready |= part;
             (cell.written, cell.atomic) = (part, false);
-            cell.writer = Stamp { tick: clocks.now(warp), warp: warp as u16, lane: lane as u16 };
-        }
+            cell.writer = by.stamp;
+            None
+        });
+        self.join(address, bytes, by.stamp);
     }
 
     /// These bytes become, or no longer are, an mbarrier: plain accesses are wrong.
     pub fn reserve(&mut self, address: u32, bytes: u32, reserved: bool) {
-        for (index, _) in cells(address, bytes) {
-            self.cells[index].reserved = reserved;
+        self.each(address, bytes, |cells, index, _| {
+            cells.cells[index].reserved = reserved;
+            None
+        });
+    }
+
+    /// Does the same to every cell that an access touches, given its bytes as bits; the first fault counts.
+    #[inline(always)]
+    fn each(
+        &mut self,
+        address: u32,
+        bytes: u32,
+        mut touch: impl FnMut(&mut Cells, usize, u8) -> Option<Fault>,
+    ) -> Option<Fault> {
+        let (end, mut fault) = (address + bytes, None);
+        for group in address / GROUP..end.div_ceil(GROUP) {
+            let (start, index) = (group * GROUP, group as usize);
+            if address <= start && end >= start + GROUP && !self.split[index] {
+                fault = fault.or(touch(&mut self.groups, index, ALL));
+                continue;
+            }
+            if !self.split[index] {
+                self.split(index);
+            }
+            let (from, to) = (address.max(start), end.min(start + GROUP));
+            for (word, part) in words(from, to - from) {
+                fault = fault.or(touch(&mut self.words, word, part));
+            }
+        }
+        fault
+    }
+
+    /// A group's words stand for themselves from now on.
+    #[cold]
+    fn split(&mut self, group: usize) {
+        if self.words.cells.is_empty() {
+            self.words = Cells::new(WORDS * self.split.len(), self.words.agents);
+        }
+        self.split[group] = true;
+        let reads = self.groups.reads_of(group);
+        for word in WORDS * group..WORDS * (group + 1) {
+            self.words.cells[word] = self.groups.cells[group];
+            self.words.reads_of_mut(word).copy_from_slice(reads);
         }
     }
 
-    fn conflict(
-        &self,
-        index: usize,
-        part: u8,
-        warp: u32,
-        lane: u32,
-        same: bool,
-        clocks: &Clocks,
-    ) -> Option<Fault> {
+    /// Groups that one write covered whole are shadowed together again. What read them before lies behind that
+    /// write, or was found.
+    #[inline(always)]
+    fn join(&mut self, address: u32, bytes: u32, writer: Stamp) {
+        for group in address.div_ceil(GROUP) as usize..((address + bytes) / GROUP) as usize {
+            let words = WORDS * group..WORDS * (group + 1);
+            if !self.split[group] || self.words.cells[words].iter().any(|c| c.reserved || c.in_flight != 0) {
+                continue;
+            }
+            self.split[group] = false;
+            self.groups.cells[group] = Cell { writer, written: ALL, ready: ALL, ..Cell::default() };
+            self.groups.reads_of_mut(group).fill(0);
+        }
+    }
+}
+
+impl Cells {
+    fn new(count: usize, agents: usize) -> Self {
+        Self { cells: vec![Cell::default(); count], reads: vec![0; count * agents], agents }
+    }
+
+    fn reads_of(&self, index: usize) -> &[Tick] {
+        &self.reads[index * self.agents..(index + 1) * self.agents]
+    }
+
+    fn reads_of_mut(&mut self, index: usize) -> &mut [Tick] {
+        &mut self.reads[index * self.agents..(index + 1) * self.agents]
+    }
+
+    #[inline(always)]
+    fn read(&mut self, index: usize, part: u8, by: Toucher<'_>) -> Option<Fault> {
+        let cell = &mut self.cells[index];
+        let mut fault = None;
+        if cell.reserved {
+            fault = Some(Fault::Reserved);
+        } else if cell.in_flight & part != 0 {
+            fault = Some(Fault::InFlight);
+        } else if cell.ready & part != part {
+            fault = Some(Fault::Uninitialised);
+        }
+        let writer = cell.writer;
+        if cell.written & part != 0 && by.meets(writer) {
+            fault = fault.or(Some(Fault::AfterWrite(writer)));
+        }
+        self.stamp(index, part, by);
+        fault
+    }
+
+    /// Remembers a read.
+    #[inline(always)]
+    fn stamp(&mut self, index: usize, part: u8, by: Toucher<'_>) {
+        let cell = &mut self.cells[index];
+        if (cell.reader.tick, cell.reader.warp) != (by.stamp.tick, by.stamp.warp) {
+            cell.reader = by.stamp;
+            (cell.reader_lanes, cell.read) = (0, 0);
+        }
+        cell.reader_lanes |= 1 << by.lane;
+        cell.read |= part;
+        self.reads[index * self.agents + by.warp as usize] = by.stamp.tick;
+    }
+
+    #[inline(always)]
+    fn write(&mut self, index: usize, part: u8, stamp: Stamp) {
+        let cell = &mut self.cells[index];
+        cell.atomic = false;
+        cell.written = if cell.writer == stamp { cell.written | part } else { part };
+        cell.writer = stamp;
+        cell.ready |= part;
+    }
+
+    #[inline]
+    fn conflict(&self, index: usize, part: u8, same: bool, by: Toucher<'_>) -> Option<Fault> {
         let cell = &self.cells[index];
         if cell.reserved {
             return Some(Fault::Reserved);
@@ -217,37 +368,31 @@ impl Shadow {
         if cell.in_flight & part != 0 {
             return Some(Fault::InFlight);
         }
-        let visible = clocks.visible_to(warp);
-        let writer = cell.writer;
-        if writer.tick >= visible[usize::from(writer.warp)]
-            && cell.written & part != 0
-            && !clocks.ordered(writer, warp, lane)
-        {
-            return if same { None } else { Some(Fault::AfterWrite(writer)) };
+        if cell.written & part != 0 && by.meets(cell.writer) {
+            return if same { None } else { Some(Fault::AfterWrite(cell.writer)) };
         }
         let reader = cell.reader;
-        let own = u32::from(reader.warp) == warp;
-        if own && reader.tick >= visible[warp as usize] && cell.read & part != 0 {
-            let others = cell.reader_lanes & !(1 << lane);
+        let own = u32::from(reader.warp) == by.warp;
+        if own && reader.tick >= by.visible[by.warp as usize] && cell.read & part != 0 {
+            let others = cell.reader_lanes & !(1 << by.lane);
             let unordered = crate::machine::lanes(others)
                 .map(|lane| Stamp { lane: lane as u16, ..reader })
-                .find(|&read| !clocks.ordered(read, warp, lane));
+                .find(|&read| !by.clocks.ordered(read, by.warp, by.lane));
             if let Some(read) = unordered {
                 return Some(Fault::AfterRead(read));
             }
         }
-        let reads = &self.reads[index * self.agents..(index + 1) * self.agents];
-        for (other, (&tick, &visible)) in reads.iter().zip(visible).enumerate() {
-            if other == warp as usize || tick < visible || tick == 0 {
+        for (other, (&tick, &visible)) in self.reads_of(index).iter().zip(by.visible).enumerate() {
+            if tick < visible || tick == 0 || other == by.warp as usize {
                 continue;
             }
             let last = usize::from(reader.warp) == other && reader.tick == tick;
             if last && cell.read & part == 0 {
                 continue;
             }
-            let lane_of_reader = if last { cell.reader_lanes.trailing_zeros() as u16 } else { 0 };
-            let read = Stamp { tick, warp: other as u16, lane: lane_of_reader };
-            if !clocks.ordered(read, warp, lane) {
+            let lane = if last { cell.reader_lanes.trailing_zeros() as u16 } else { 0 };
+            let read = Stamp { tick, warp: other as u16, lane };
+            if !by.clocks.ordered(read, by.warp, by.lane) {
                 return Some(Fault::AfterRead(read));
             }
         }
@@ -255,12 +400,12 @@ impl Shadow {
     }
 }
 
-/// The cells that an access touches, each with the bytes of it as bits.
+/// The words that an access touches, each with the bytes of it as bits.
 #[inline(always)]
-fn cells(address: u32, bytes: u32) -> impl Iterator<Item = (usize, u8)> {
+fn words(address: u32, bytes: u32) -> impl Iterator<Item = (usize, u8)> {
     let end = address + bytes;
-    (address / CELL..end.div_ceil(CELL)).map(move |index| {
-        let (from, to) = (address.max(index * CELL) % CELL, (end - index * CELL).min(CELL));
+    (address / WORD..end.div_ceil(WORD)).map(move |index| {
+        let (from, to) = (address.max(index * WORD) % WORD, (end - index * WORD).min(WORD));
         (index as usize, (((1u32 << to) - 1) & !((1 << from) - 1)) as u8)
     })
 }
@@ -276,11 +421,11 @@ mod tests {
     }
 
     #[test]
-    fn cells_cover_exactly_the_bytes() {
-        let all: Vec<_> = cells(0, 16).collect();
+    fn words_cover_exactly_the_bytes() {
+        let all: Vec<_> = words(0, 16).collect();
         assert_eq!(all, [(0, 15), (1, 15), (2, 15), (3, 15)]);
-        assert_eq!(cells(6, 2).collect::<Vec<_>>(), [(1, 0b1100)]);
-        assert_eq!(cells(5, 1).collect::<Vec<_>>(), [(1, 0b0010)]);
+        assert_eq!(words(6, 2).collect::<Vec<_>>(), [(1, 0b1100)]);
+        assert_eq!(words(5, 1).collect::<Vec<_>>(), [(1, 0b0010)]);
     }
 
     #[test]

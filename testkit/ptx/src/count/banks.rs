@@ -34,6 +34,11 @@ pub fn count(addresses: &Lanes32, bytes: u32, mask: Mask) -> Wavefronts {
 pub fn count_rows(addresses: &[u32]) -> Wavefronts {
     let (mut wavefronts, mut distinct) = (0, 0);
     for rows in addresses.chunks(8) {
+        // eight rows in eight different quarters of the banks are the rule
+        if rows.iter().fold(0, |quarters, row| quarters | 1_u32 << (row / 16 % 8)) == 0xff {
+            (wavefronts, distinct) = (wavefronts + 1, distinct + 32);
+            continue;
+        }
         let mut phase = Phase::default();
         for word in rows.iter().flat_map(|row| (0..4).map(move |word| row / 4 + word)) {
             phase.add(word);

@@ -65,7 +65,7 @@ pub struct Counters {
     /// By instruction.
     pub executed: Vec<Executed>,
     /// By instruction: requests to shared memory.
-    pub shared: BTreeMap<u32, Wavefronts>,
+    pub shared: Vec<Wavefronts>,
     /// By allocation, in the order of the launch's snapshot.
     pub global: Vec<Traffic>,
     /// Phases of barriers that ended.
@@ -79,6 +79,7 @@ impl Counters {
     pub fn new(instructions: usize, allocations: usize) -> Self {
         Self {
             executed: vec![Executed::default(); instructions],
+            shared: vec![Wavefronts::default(); instructions],
             global: vec![Traffic::default(); allocations],
             ..Self::default()
         }
@@ -92,14 +93,14 @@ impl Counters {
         executed.lanes += u64::from(mask.count_ones());
     }
 
-    /// Adds another block's or thread's.
+    /// Adds another thread's.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.executed.iter_mut().zip(&other.executed) {
             mine.warps += theirs.warps;
             mine.lanes += theirs.lanes;
         }
-        for (pc, theirs) in &other.shared {
-            self.shared.entry(*pc).or_default().merge(*theirs);
+        for (mine, theirs) in self.shared.iter_mut().zip(&other.shared) {
+            mine.merge(*theirs);
         }
         for (mine, theirs) in self.global.iter_mut().zip(&other.global) {
             mine.loads.merge(theirs.loads);
@@ -168,14 +169,15 @@ impl Summary {
             mma: counters.mma_sixteenths as f64 / 16.0,
             ..Self::default()
         };
-        for (pc, (executed, (class, mnemonic))) in counters.executed.iter().zip(instructions).enumerate() {
+        let counted = counters.executed.iter().zip(&counters.shared);
+        for ((executed, &wavefronts), (class, mnemonic)) in counted.zip(instructions) {
             summary.warp_instructions += executed.warps;
             summary.lane_instructions += executed.lanes;
             if executed.lanes > 0 {
                 *summary.classes.entry(class).or_default() += executed.lanes;
                 *summary.mnemonics.entry(mnemonic.to_owned()).or_default() += executed.lanes;
             }
-            if let Some(&wavefronts) = counters.shared.get(&(pc as u32)) {
+            if wavefronts.requests > 0 {
                 summary.shared.merge(wavefronts);
                 summary.shared_by_mnemonic.entry(mnemonic.to_owned()).or_default().merge(wavefronts);
             }

@@ -248,7 +248,7 @@ pub fn set(m: &Mnemonic<'_>, o: &mut Operands<'_>) -> Result {
 pub fn selp(m: &Mnemonic<'_>, o: &mut Operands<'_>) -> Result {
     fn typed<V: Value>(o: &mut Operands<'_>) -> Result {
         o.expect(4..=4)?;
-        let (d, a, b, p) = (V::Bank::target(o, 0)?, V::source(o, 1)?, V::source(o, 2)?, o.pred(3)?);
+        let (d, a, b, p) = (V::Bank::target(o, 0)?, V::source(o, 1)?, V::source(o, 2)?, o.choice(3)?);
         Ok(Decoded::execute(Class::Compare, move |x, mask| {
             let registers = &mut x.warp.registers;
             let chosen = holds(registers, p);

@@ -2,7 +2,7 @@
 
 use super::Class;
 use super::convert_packed;
-use super::decode::{Decoded, Mnemonic, Operands, Slot};
+use super::decode::{Decoded, Mnemonic, Operands};
 use super::float::{NAN, canonical, flush, saturate};
 use super::half::{Bf16, F16, Float16};
 use super::rounding::{MODES, Rounding, narrow_to_odd};
@@ -75,15 +75,6 @@ fn narrow(value: u64, ty: Type, width: u32) -> u64 {
     value << (64 - width) >> (64 - width)
 }
 
-/// The declared width of a register operand; that of `ty` in its bank for anything else.
-fn width(o: &mut Operands<'_>, index: usize, ty: Type) -> std::result::Result<u32, String> {
-    Ok(match o.source_slots(index, ty.bytes())?[..] {
-        [Slot::Bits32(_, bits)] => u32::from(bits),
-        [Slot::Bits64(_)] => 64,
-        _ => return Err(format!("`{}` is not a register", o.text(index)?)),
-    })
-}
-
 /// A unary instruction on raw bits, whatever banks its operands are in.
 fn raw(
     class: Class,
@@ -101,7 +92,7 @@ fn raw(
 
 fn integer_to_integer(m: &Mnemonic<'_>, o: &mut Operands<'_>, to: Type, from: Type) -> Result {
     m.allow(&["sat"])?;
-    let widths = (width(o, 0, to)?, width(o, 1, from)?);
+    let widths = (o.width(0, to.bytes())?, o.width(1, from.bytes())?);
     if m.has("sat") {
         let (least, greatest) = limits(to);
         let saturated = move |bits| widen(bits, from).clamp(least, greatest) as u64;
@@ -114,7 +105,7 @@ fn integer_to_float(m: &Mnemonic<'_>, o: &mut Operands<'_>, to: Type, from: Type
     m.allow(&[&MODES[..], &["ftz", "sat"]].concat())?;
     let mode = Rounding::of(m.one_of(&MODES)?);
     let (sat, class) = (m.has("sat"), Class::Convert);
-    let from_width = width(o, 1, from)?;
+    let from_width = o.width(1, from.bytes())?;
     // round-to-odd keeps enough for any further rounding
     let wide = move |bits| integer_to_odd(widen(bits, from));
     match to {
@@ -156,7 +147,7 @@ fn float_to_integer(m: &Mnemonic<'_>, o: &mut Operands<'_>, to: Type, from: Type
     m.allow(&[&INTEGER_MODES[..], &["ftz", "sat"]].concat())?;
     let mode = m.one_of(&INTEGER_MODES)?;
     let ftz = m.has("ftz");
-    let widths = (width(o, 0, to)?, 8 * from.bytes());
+    let widths = (o.width(0, to.bytes())?, 8 * from.bytes());
     let (least, greatest) = limits(to);
     // NaN is zero in narrow conversions and the top bit in wide ones
     let nan = if to.bytes() == 8 || from == Type::F64 { 1_u64 << (8 * to.bytes() - 1) } else { 0 };

@@ -35,6 +35,7 @@ pub mod special;
 mod special_registers;
 pub mod table;
 pub mod types;
+pub mod uses;
 pub mod values;
 pub mod wgmma;
 pub mod whole_warp;
@@ -50,6 +51,8 @@ pub struct Instruction {
     pub guard: Option<Guard>,
     /// What it does.
     pub step: Step,
+    /// The registers that it reads and writes.
+    pub uses: uses::Uses,
     /// Where it comes from.
     pub place: Place,
     /// Its full mnemonic: an index into the kernel's `mnemonics`.

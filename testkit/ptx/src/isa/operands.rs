@@ -2,7 +2,8 @@
 
 use super::address::{Address, Base};
 use super::special_registers::special;
-use crate::machine::registers::{Pred, Reg32, Reg64};
+use super::uses::Noted;
+use crate::machine::registers::{Pred, Reg32, Reg64, Register};
 use crate::parse::builder::{Builder, Symbol};
 use crate::parse::operand::Operand;
 
@@ -23,12 +24,18 @@ pub enum Slot {
 pub struct Operands<'a> {
     list: &'a [Operand<'a>],
     builder: &'a mut Builder,
+    noted: Noted,
 }
 
 impl<'a> Operands<'a> {
     /// Joins operands with the kernel whose registers they name.
     pub fn new(list: &'a [Operand<'a>], builder: &'a mut Builder) -> Self {
-        Self { list, builder }
+        Self { list, builder, noted: Noted::default() }
+    }
+
+    /// The registers that were asked for.
+    pub fn into_noted(self) -> Noted {
+        self.noted
     }
 
     /// How many there are.
@@ -93,21 +100,31 @@ impl<'a> Operands<'a> {
             other => return Err(format!("`{other}` is not a predicate")),
         };
         match self.builder.symbol(name) {
-            Some(Symbol::Pred(pred)) => Ok((pred, negated)),
+            Some(Symbol::Pred(pred)) => {
+                self.noted.reads.push(Register::Pred(pred));
+                Ok((pred, negated))
+            }
             _ => Err(format!("`{name}` is not a predicate")),
         }
+    }
+
+    /// A predicate source that chooses one of the two sources before it; the other may hold no value.
+    pub fn choice(&mut self, index: usize) -> Result<(Pred, bool), String> {
+        let choice = self.pred(index)?;
+        self.noted.chosen_by = Some(choice);
+        Ok(choice)
     }
 
     /// A target of at most 32 bits; `None` for `_`. Of `%d|%p` the first half.
     pub fn target32(&mut self, index: usize) -> Result<Option<Reg32>, String> {
         let operand = first(self.get(index)?);
-        if *operand == Operand::Sink { Ok(None) } else { self.register32(operand).map(Some) }
+        if *operand == Operand::Sink { Ok(None) } else { self.written32(operand).map(Some) }
     }
 
     /// A target of 64 bits; `None` for `_`. Of `%d|%p` the first half.
     pub fn target64(&mut self, index: usize) -> Result<Option<Reg64>, String> {
         let operand = first(self.get(index)?);
-        if *operand == Operand::Sink { Ok(None) } else { self.register64(operand).map(Some) }
+        if *operand == Operand::Sink { Ok(None) } else { self.written64(operand).map(Some) }
     }
 
     /// A predicate target; `None` for `_`. Of `%p|%q` the first half.
@@ -144,7 +161,7 @@ impl<'a> Operands<'a> {
         let list = elements(self.get(index)?);
         let target = |operand: &Operand<'_>| match operand {
             Operand::Sink => Ok(self.builder.register32()),
-            _ => self.register32(operand),
+            _ => self.written32(operand),
         };
         list.iter().map(target).collect()
     }
@@ -154,7 +171,7 @@ impl<'a> Operands<'a> {
         let list = elements(self.get(index)?);
         let target = |operand: &Operand<'_>| match operand {
             Operand::Sink => Ok(self.builder.register64()),
-            _ => self.register64(operand),
+            _ => self.written64(operand),
         };
         list.iter().map(target).collect()
     }
@@ -169,7 +186,29 @@ impl<'a> Operands<'a> {
         elements(self.get(index)?).iter().map(|operand| self.slot(operand, Some(bytes))).collect()
     }
 
+    /// The declared width of a register operand; that of a value of `bytes` in its bank for anything else.
+    pub fn width(&mut self, index: usize, bytes: u32) -> Result<u32, String> {
+        let operand = self.get(index)?;
+        match self.any_slot(operand, Some(bytes))? {
+            Slot::Bits32(_, bits) => Ok(u32::from(bits)),
+            Slot::Bits64(_) => Ok(64),
+            _ => Err(format!("`{operand}` is not a register")),
+        }
+    }
+
     fn slot(&mut self, operand: &Operand<'_>, bytes: Option<u32>) -> Result<Slot, String> {
+        let slot = self.any_slot(operand, bytes)?;
+        let noted = if bytes.is_some() { &mut self.noted.reads } else { &mut self.noted.writes };
+        match slot {
+            Slot::Sink => {}
+            Slot::Bits32(register, _) => noted.push(Register::Bits32(register)),
+            Slot::Bits64(register) => noted.push(Register::Bits64(register)),
+            Slot::Bits128(low, high) => noted.extend([Register::Bits64(low), Register::Bits64(high)]),
+        }
+        Ok(slot)
+    }
+
+    fn any_slot(&mut self, operand: &Operand<'_>, bytes: Option<u32>) -> Result<Slot, String> {
         match (self.named(operand), bytes) {
             (Some(Symbol::Reg32 { register, bits }), _) => Ok(Slot::Bits32(register, bits)),
             (Some(Symbol::Reg64(register)), _) => Ok(Slot::Bits64(register)),
@@ -200,7 +239,10 @@ impl<'a> Operands<'a> {
         };
         let base = match base {
             Operand::Name(name) => match self.builder.symbol(name) {
-                Some(Symbol::Reg32 { register, bits: 32 }) => Base::Bits32(register),
+                Some(Symbol::Reg32 { register, bits: 32 }) => {
+                    self.noted.reads.push(Register::Bits32(register));
+                    Base::Bits32(register)
+                }
                 Some(Symbol::Reg64(_) | Symbol::Variable(_)) => Base::Bits64(self.read64(base)?),
                 _ => Base::Bits32(self.read32(base, u32::MAX)?),
             },
@@ -233,6 +275,12 @@ impl<'a> Operands<'a> {
     }
 
     fn read32(&mut self, operand: &Operand<'_>, cut: u32) -> Result<Reg32, String> {
+        let register = self.any32(operand, cut)?;
+        self.noted.reads.push(Register::Bits32(register));
+        Ok(register)
+    }
+
+    fn any32(&mut self, operand: &Operand<'_>, cut: u32) -> Result<Reg32, String> {
         let value = match operand {
             Operand::Name(name) => {
                 if let Some(special) = special(name)? {
@@ -258,6 +306,12 @@ impl<'a> Operands<'a> {
     }
 
     fn read64(&mut self, operand: &Operand<'_>) -> Result<Reg64, String> {
+        let register = self.any64(operand)?;
+        self.noted.reads.push(Register::Bits64(register));
+        Ok(register)
+    }
+
+    fn any64(&mut self, operand: &Operand<'_>) -> Result<Reg64, String> {
         let value = match operand {
             Operand::Name(name) => match (self.place64(name, 0), special(name)?) {
                 (Some(register), _) => return Ok(register),
@@ -298,6 +352,18 @@ impl<'a> Operands<'a> {
         }
     }
 
+    fn written32(&mut self, operand: &Operand<'_>) -> Result<Reg32, String> {
+        let register = self.register32(operand)?;
+        self.noted.writes.push(Register::Bits32(register));
+        Ok(register)
+    }
+
+    fn written64(&mut self, operand: &Operand<'_>) -> Result<Reg64, String> {
+        let register = self.register64(operand)?;
+        self.noted.writes.push(Register::Bits64(register));
+        Ok(register)
+    }
+
     fn register32(&mut self, operand: &Operand<'_>) -> Result<Reg32, String> {
         match self.named(operand) {
             Some(Symbol::Reg32 { register, .. }) => Ok(register),
@@ -314,7 +380,10 @@ impl<'a> Operands<'a> {
 
     fn predicate(&mut self, operand: &Operand<'_>) -> Result<Pred, String> {
         match self.named(operand) {
-            Some(Symbol::Pred(pred)) => Ok(pred),
+            Some(Symbol::Pred(pred)) => {
+                self.noted.writes.push(Register::Pred(pred));
+                Ok(pred)
+            }
             _ => Err(format!("`{operand}` is not a predicate")),
         }
     }

@@ -15,7 +15,6 @@ use crate::check::Check;
 use crate::machine::Mask;
 use crate::machine::products::{Held, Left, Product};
 use crate::machine::registers::{Pred, Reg32, Reg64, Registers};
-use crate::memory::Access;
 use crate::memory::matrix_descriptor::Matrix;
 
 /// k of one product.
@@ -153,6 +152,13 @@ fn issue(x: &mut Execution<'_, '_>, mask: Mask, form: &Form) {
     let (pred, negated) = form.accumulate;
     let holds = x.warp.registers.get_pred(pred) ^ if negated { !0 } else { 0 };
     let accumulate = x.uniform(&std::array::from_fn(|lane| holds >> lane & 1 == 1), mask, "scale-d");
+    if accumulate {
+        let unwritten = form.targets.iter().find(|target| x.warp.registers.missing(&[target.0]) & mask != 0);
+        if let Some(target) = unwritten {
+            let lanes = x.warp.registers.missing(&[target.0]) & mask;
+            x.block.without_value(target.0, x.at, x.warp.id, lanes);
+        }
+    }
     let (registers, products) = (&mut x.warp.registers, &mut x.warp.products);
     let held = products.held(&form.targets, registers);
     let tile = match held {
@@ -233,23 +239,7 @@ fn touch_matrix(x: &mut Execution<'_, '_>, matrix: Matrix, first: u32, count: u3
     } else {
         (first..first + count, 0..K as u32 / 8)
     };
-    for line in lines {
-        for pair in chunks.clone().step_by(2) {
-            let start = matrix.chunk(line, pair);
-            let neighbour = if pair + 1 < chunks.end { matrix.chunk(line, pair + 1) } else { start };
-            // a swizzle may exchange two chunks, which then still lie side by side
-            let good = if start.abs_diff(neighbour) == 16 {
-                x.shared_bulk(start.min(neighbour), 32, 0, Access::Read)
-            } else {
-                x.shared_bulk(start, 16, 0, Access::Read)
-                    && (neighbour == start || x.shared_bulk(neighbour, 16, 0, Access::Read))
-            };
-            if !good {
-                return false;
-            }
-        }
-    }
-    true
+    x.shared_matrix(matrix, lines, chunks)
 }
 
 fn wait(x: &mut Execution<'_, '_>, keep: u32) {

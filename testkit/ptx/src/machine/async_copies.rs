@@ -60,12 +60,16 @@ impl Copies {
     /// Writes the bytes into shared memory, in the name of the lanes that started them.
     pub fn land(self, warp: u32, block: &mut Block<'_>) {
         for copy in self.0 {
+            let usual = lanes(copy.lanes).next().and_then(|lane| block.global.holder(copy.source[lane], 1));
             for lane in lanes(copy.lanes) {
                 let (mut bytes, target) = ([0; 16], copy.target[lane]);
                 let source = &mut bytes[..copy.source_bytes[lane] as usize];
-                if !source.is_empty() && !block.global.load_bytes(copy.source[lane], source) {
+                match usual.filter(|holder| holder.holds(copy.source[lane], source.len() as u32)) {
+                    _ if source.is_empty() => {}
+                    Some(holder) => holder.read(copy.source[lane], source),
                     // the bounds were checked at issue; memory freed since then reads as NaN
-                    source.fill(0xff);
+                    None if !block.global.load_bytes(copy.source[lane], source) => source.fill(0xff),
+                    None => {}
                 }
                 let at = target as usize;
                 let size = copy.bytes as usize;

@@ -54,8 +54,14 @@ pub struct Block<'g> {
 }
 
 impl<'g> Block<'g> {
-    /// A block that has not started.
-    pub fn new(launch: &'g Launch<'g>, global: &'g View, number: u64, seed: Option<u64>) -> Self {
+    /// A block that has not started; it counts on top of `counters`.
+    pub fn new(
+        launch: &'g Launch<'g>,
+        global: &'g View,
+        number: u64,
+        seed: Option<u64>,
+        counters: Counters,
+    ) -> Self {
         let kernel = launch.kernel;
         let shared = kernel.static_shared as usize + launch.dynamic_shared as usize;
         let live = live_lanes(launch.threads());
@@ -72,7 +78,7 @@ impl<'g> Block<'g> {
             clocks,
             barriers: Barriers::new(live),
             mbarriers: super::mbarriers::Mbarriers::default(),
-            counters: Counters::new(kernel.code.len(), global.len()),
+            counters,
             findings: Findings::default(),
             seed,
             progress: 0,
@@ -96,6 +102,16 @@ impl<'g> Block<'g> {
     ) {
         let block = self.index;
         self.findings.add(check, at, || Found { block, warp, lanes, message: message(), times: 1 });
+    }
+
+    /// A register, by its place, is used in lanes in which it holds no value.
+    pub fn without_value(&mut self, place: u32, at: At, warp: u32, lanes: Mask) {
+        let name = self.kernel.register_names.get(&place).cloned().unwrap_or_default();
+        self.finding(Check::Uninitialised, at, warp, lanes, || {
+            format!(
+                "register {name} holds no value: nothing wrote it, or something that it was computed from"
+            )
+        });
     }
 
     /// Runs all warps to their end.
@@ -132,7 +148,7 @@ impl<'g> Block<'g> {
             super::products::finish(warp, self);
         }
         super::mbarriers::finish(self);
-        self.counters.barriers = self.barriers.completed;
+        self.counters.barriers += self.barriers.completed;
     }
 
     fn deadlock(&mut self, warps: &[Warp]) {

@@ -38,6 +38,17 @@ impl Launch<'_> {
         self.grid.iter().map(|&n| u64::from(n)).product()
     }
 
+    /// How many host threads run its blocks.
+    fn host_threads(&self, options: &Options) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = match options.threads {
+            _ if self.kernel.ordered() => 1,
+            0 => cores(),
+            threads => threads,
+        };
+        threads.min(self.blocks() as usize)
+    }
+
     /// Why it cannot start at all.
     fn refusal(&self) -> Option<String> {
         let (threads, needed) = (self.threads(), self.kernel.parameter_bytes as usize);
@@ -74,7 +85,8 @@ pub struct Report {
 /// Runs a kernel to its end.
 pub fn launch(module: &Module, launch: &Launch<'_>, memory: &Memory, options: &Options) -> Report {
     let kernel = launch.kernel;
-    let view = View::new(memory, kernel.ordered());
+    let threads = launch.host_threads(options);
+    let view = View::new(memory, kernel.ordered(), threads == 1);
     let mut findings = Findings::default();
     let mut counters = Counters::new(kernel.code.len(), view.len());
     if let Some(message) = launch.refusal() {
@@ -86,7 +98,7 @@ pub fn launch(module: &Module, launch: &Launch<'_>, memory: &Memory, options: &O
             times: 1,
         });
     } else {
-        run_blocks(launch, &view, options, &mut findings, &mut counters);
+        run_blocks(launch, &view, options, threads, &mut findings, &mut counters);
         if !kernel.ordered() {
             let at = |pc: u32| {
                 let instruction = &kernel.code[pc as usize];
@@ -106,16 +118,11 @@ fn run_blocks(
     launch: &Launch<'_>,
     view: &View,
     options: &Options,
+    threads: usize,
     findings: &mut Findings,
     counters: &mut Counters,
 ) {
     let blocks = launch.blocks();
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = match options.threads {
-        _ if launch.kernel.ordered() => 1,
-        0 => cores(),
-        threads => threads,
-    };
     let next = AtomicU64::new(0);
     let found = Mutex::new(Vec::new());
     let work = || {
@@ -126,16 +133,16 @@ fn run_blocks(
                 return sum;
             }
             let number = options.seed.map_or(turn, |seed| shuffled(turn, blocks, seed));
-            let mut block = Block::new(launch, view, number, options.seed);
+            let mut block = Block::new(launch, view, number, options.seed, sum);
             block.run();
-            sum.merge(&block.counters);
+            sum = block.counters;
             if !block.findings.is_empty() {
                 found.lock().expect("no thread panics").push((number, block.findings));
             }
         }
     };
     std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads.min(blocks as usize)).map(|_| scope.spawn(work)).collect();
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
         counters.merge(&work());
         for other in others {
             counters.merge(&other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));

@@ -161,20 +161,26 @@ impl Products {
             .into_iter()
             .partition(|accumulator| accumulator.waiting == 0);
         self.accumulators = waiting;
-        for accumulator in done {
-            let results: Vec<Lanes32> =
-                (0..accumulator.registers as usize).map(|index| accumulator.lanes(index)).collect();
-            registers.each32(|lanes| {
-                // most registers hold no promise: look at all lanes at once
-                if lanes.iter().fold(false, |any, word| any | accumulator.holds(*word)) {
-                    for (lane, word) in lanes.iter_mut().enumerate() {
-                        if accumulator.holds(*word) {
-                            *word = results[(*word - accumulator.first) as usize][lane];
-                        }
+        if done.is_empty() {
+            return;
+        }
+        let results: Vec<(&Accumulator, Vec<Lanes32>)> = done
+            .iter()
+            .map(|a| (a, (0..a.registers as usize).map(|index| a.lanes(index)).collect()))
+            .collect();
+        registers.each32(|lanes| {
+            // most registers hold no promise: look at all lanes at once
+            if !lanes.iter().fold(false, |any, word| any | (word.wrapping_sub(PROMISE) < PAYLOADS)) {
+                return;
+            }
+            for (accumulator, results) in &results {
+                for (lane, word) in lanes.iter_mut().enumerate() {
+                    if accumulator.holds(*word) {
+                        *word = results[(*word - accumulator.first) as usize][lane];
                     }
                 }
-            });
-        }
+            }
+        });
     }
 }
 

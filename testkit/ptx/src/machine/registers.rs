@@ -18,6 +18,17 @@ pub struct Reg64(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Pred(pub u32);
 
+/// A register of any bank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Register {
+    /// Of 32 bits or fewer.
+    Bits32(Reg32),
+    /// Of 64 bits.
+    Bits64(Reg64),
+    /// A predicate.
+    Pred(Pred),
+}
+
 /// How many registers a kernel uses, and what some of them hold from the start.
 #[derive(Clone, Debug, Default)]
 pub struct Layout {
@@ -35,6 +46,28 @@ pub struct Layout {
     pub constant_predicates: Vec<(Pred, bool)>,
     /// 32-bit special registers.
     pub specials: Vec<(Reg32, Special)>,
+}
+
+impl Layout {
+    /// The place of a register among those of all banks.
+    pub fn place(&self, register: Register) -> u32 {
+        match register {
+            Register::Bits32(Reg32(index)) => index,
+            Register::Bits64(Reg64(index)) => self.count32 + index,
+            Register::Pred(Pred(index)) => self.count32 + self.count64 + index,
+        }
+    }
+
+    /// The lanes of each register, by place, in which it holds no value when a warp starts.
+    fn missing(&self) -> Vec<Mask> {
+        let mut missing = vec![!0; (self.count32 + self.count64 + self.predicates) as usize];
+        let filled = self.constants32.iter().map(|&(register, _)| Register::Bits32(register));
+        let filled = filled.chain(self.constants64.iter().map(|&(register, _)| Register::Bits64(register)));
+        let filled = filled.chain(self.constant_predicates.iter().map(|&(pred, _)| Register::Pred(pred)));
+        let filled = filled.chain(self.specials.iter().map(|&(register, _)| Register::Bits32(register)));
+        filled.for_each(|register| missing[self.place(register) as usize] = 0);
+        missing
+    }
 }
 
 /// A special register that does not change while a warp runs.
@@ -78,6 +111,10 @@ pub struct Registers {
     bank32: Vec<Lanes32>,
     bank64: Vec<Lanes64>,
     predicates: Vec<Mask>,
+    /// The lanes of each register, by [`Layout::place`], in which it holds no value.
+    missing: Vec<Mask>,
+    /// The place of the first predicate.
+    first_pred: u32,
 }
 
 impl Registers {
@@ -87,6 +124,8 @@ impl Registers {
             bank32: vec![[0; WARP]; layout.count32 as usize],
             bank64: vec![[0; WARP]; layout.count64 as usize],
             predicates: vec![0; layout.predicates as usize],
+            missing: layout.missing(),
+            first_pred: layout.count32 + layout.count64,
         };
         for &(register, value) in &layout.constants32 {
             registers.bank32[register.0 as usize] = [value; WARP];
@@ -128,6 +167,27 @@ impl Registers {
     #[inline(always)]
     pub fn set64(&mut self, register: Reg64, values: &Lanes64, mask: Mask) {
         put(&mut self.bank64[register.0 as usize], values, mask);
+    }
+
+    /// The lanes in which any of these places holds no value.
+    #[inline(always)]
+    pub fn missing(&self, places: &[u32]) -> Mask {
+        places.iter().fold(0, |lanes, &place| lanes | self.missing[place as usize])
+    }
+
+    /// The same of a predicate.
+    #[inline(always)]
+    pub fn missing_pred(&self, pred: Pred) -> Mask {
+        self.missing[(self.first_pred + pred.0) as usize]
+    }
+
+    /// These places were written in the lanes of `mask`; of those, `without` hold no value.
+    #[inline(always)]
+    pub fn written(&mut self, places: &[u32], mask: Mask, without: Mask) {
+        for &place in places {
+            let missing = &mut self.missing[place as usize];
+            *missing = *missing & !mask | without;
+        }
     }
 
     /// Calls `change` with every register of the 32-bit bank.

@@ -4,10 +4,11 @@
 //! branch come together again at the first instruction that they share, without any analysis of the code.
 
 use super::block::Block;
-use super::registers::{Registers, Special};
+use super::registers::{Register, Registers, Special};
 use super::{Mask, WARP, lanes};
 use crate::check::Check;
-use crate::isa::{At, Execution, Flow, Step};
+use crate::isa::uses::Missing;
+use crate::isa::{At, Execution, Flow, Instruction, Step};
 use crate::parse::module::Kernel;
 
 /// A warp's registers, lanes and where they stand.
@@ -138,6 +139,10 @@ impl Warp {
                 None => active,
                 Some(guard) => {
                     let holds = self.registers.get_pred(guard.pred);
+                    let missing = self.registers.missing_pred(guard.pred) & active;
+                    if missing != 0 {
+                        self.unguarded(pc, missing, block);
+                    }
                     active & if guard.negated { !holds } else { holds }
                 }
             };
@@ -146,6 +151,10 @@ impl Warp {
                 Step::Execute(execute) => {
                     if mask != 0 {
                         let at = At { pc, place: instruction.place, mnemonic: instruction.mnemonic };
+                        let mut missing = self.registers.missing(&instruction.uses.reads) & mask;
+                        if missing != 0 {
+                            missing = self.missing(instruction, at, missing, block);
+                        }
                         let flow = execute(&mut Execution { warp: self, block, at, last_resort }, mask);
                         match flow {
                             Flow::Next => {}
@@ -156,6 +165,7 @@ impl Warp {
                                 return;
                             }
                         }
+                        self.registers.written(&instruction.uses.writes, mask, missing);
                     }
                     pc += 1;
                 }
@@ -190,6 +200,12 @@ impl Warp {
                         self.push(pc + 1, rest);
                     }
                     if mask != 0 {
+                        let at = At { pc, place: instruction.place, mnemonic: instruction.mnemonic };
+                        let missing = self.registers.missing(&instruction.uses.reads) & mask;
+                        if missing != 0 {
+                            self.missing(instruction, at, missing, block);
+                        }
+                        self.registers.written(&instruction.uses.writes, mask, 0);
                         self.arrive(pc, mask, block);
                     }
                     return;
@@ -200,6 +216,38 @@ impl Warp {
                 return;
             }
         }
+    }
+
+    /// Sources hold no value in these lanes. Returns the lanes in which the results hold none then.
+    #[cold]
+    fn missing(&self, instruction: &Instruction, at: At, lanes: Mask, block: &mut Block<'_>) -> Mask {
+        let uses = &instruction.uses;
+        match uses.missing {
+            Missing::Passes => lanes,
+            Missing::Chosen(pred, negated) => {
+                let [first, second] =
+                    [0, 1].map(|source| self.registers.missing(&uses.reads[source..=source]));
+                let chosen = self.registers.get_pred(pred) ^ if negated { !0 } else { 0 };
+                lanes & (first & chosen | second & !chosen | self.registers.missing_pred(pred))
+            }
+            Missing::Wrong => {
+                let absent = |place: &&u32| self.registers.missing(std::slice::from_ref(place)) & lanes != 0;
+                if let Some(place) = uses.reads.iter().find(absent) {
+                    let lanes = self.registers.missing(std::slice::from_ref(place)) & lanes;
+                    block.without_value(*place, at, self.id, lanes);
+                }
+                0
+            }
+        }
+    }
+
+    /// A guard holds no value in these lanes.
+    #[cold]
+    fn unguarded(&self, pc: u32, lanes: Mask, block: &mut Block<'_>) {
+        let instruction = &block.kernel.code[pc as usize];
+        let Some(guard) = instruction.guard else { return };
+        let at = At { pc, place: instruction.place, mnemonic: instruction.mnemonic };
+        block.without_value(block.kernel.layout.place(Register::Pred(guard.pred)), at, self.id, lanes);
     }
 
     fn push(&mut self, pc: u32, lanes: Mask) {

@@ -1,6 +1,9 @@
 //! The one door to memory: every access of an instruction is checked and counted here.
 
+use std::ops::Range;
+
 use super::Access;
+use super::matrix_descriptor::Matrix;
 use crate::check::Check;
 use crate::check::global::Toucher;
 use crate::check::shared::Fault;
@@ -57,12 +60,47 @@ impl Execution<'_, '_> {
         let inside = self.shared_bounds(addresses, 16, rows);
         if inside == (1u64 << rows.count_ones()).wrapping_sub(1) as u32 {
             let counted = banks::count_rows(&addresses[..rows.count_ones() as usize]);
-            self.block.counters.shared.entry(self.at.pc).or_default().merge(counted);
+            self.block.counters.shared[self.at.pc as usize].merge(counted);
         }
+        let (warp, read) = (self.warp.id, access == Access::Read);
         for lane in lanes(inside) {
-            self.shadow(addresses[lane], 16, lane as u32, access, false);
+            let (address, block) = (addresses[lane], &mut *self.block);
+            if !read {
+                self.shadow(address, 16, lane as u32, access, false);
+            } else if let Some(fault) =
+                block.shadow.read_row(address, warp, lane as u32, false, &block.clocks)
+            {
+                self.fault(fault, address, 16, lane as u32, access);
+            }
         }
         inside
+    }
+
+    /// Rows of 16 bytes, each a chunk of a line of a matrix, that the asynchronous proxy reads for the warp; no banks
+    /// counted. Returns whether all of them are there.
+    #[inline]
+    pub fn shared_matrix(&mut self, matrix: Matrix, lines: Range<u32>, chunks: Range<u32>) -> bool {
+        let (warp, block) = (self.warp.id, &mut *self.block);
+        let size = block.shared.bytes().len() as u32;
+        let (mut outside, mut wrong) = (None, None);
+        for line in lines {
+            for chunk in chunks.clone() {
+                let row = matrix.chunk(line, chunk);
+                if row >= size || size - row < 16 {
+                    outside = outside.or(Some(row));
+                } else if let Some(fault) = block.shadow.read_row(row, warp, 0, true, &block.clocks) {
+                    wrong = wrong.or(Some((row, fault)));
+                }
+            }
+        }
+        if let Some((row, fault)) = wrong {
+            self.fault(fault, row, 16, 0, Access::Read);
+        }
+        let Some(row) = outside else { return true };
+        self.finding(Check::OutOfBounds, !0, || {
+            format!("shared bytes {row}..{}; the block has {size}", u64::from(row) + 16)
+        });
+        false
     }
 
     /// Bytes that a lane touches for its warp through the asynchronous proxy; no banks counted.
@@ -120,7 +158,7 @@ impl Execution<'_, '_> {
     fn count_banks(&mut self, addresses: &Lanes32, bytes: u32, mask: Mask) {
         if mask != 0 {
             let counted = banks::count(addresses, bytes, mask);
-            self.block.counters.shared.entry(self.at.pc).or_default().merge(counted);
+            self.block.counters.shared[self.at.pc as usize].merge(counted);
         }
     }
 
@@ -242,11 +280,9 @@ impl Execution<'_, '_> {
             self.order_blocks(index, addresses, bytes, mask, access);
         }
         if access != Access::Atomic {
-            for lane in lanes(mask) {
-                let offset = (addresses[lane] - allocation.start) as usize;
-                let by = Toucher { block: number, pc, warp, lane: lane as u32 };
-                view.touches.add(index, offset, bytes, access != Access::Read, by);
-            }
+            let by = Toucher { block: number, pc, warp, lane: 0 };
+            let place = (index, allocation.start);
+            view.touches.add_lanes(place, (addresses, bytes, mask), access != Access::Read, by);
         }
         if matches!(access, Access::Read | Access::Atomic) {
             let unready = lanes(mask)

@@ -16,10 +16,10 @@ pub struct View {
 }
 
 impl View {
-    /// What is allocated now. `ordered`: blocks run one by one.
-    pub fn new(memory: &Memory, ordered: bool) -> Self {
+    /// What is allocated now. `ordered`: blocks run one by one; `alone`: and on one thread.
+    pub fn new(memory: &Memory, ordered: bool, alone: bool) -> Self {
         let allocations = memory.snapshot();
-        let touches = Touches::new(allocations.iter().map(AsRef::as_ref));
+        let touches = Touches::new(allocations.iter().map(AsRef::as_ref), alone);
         Self { allocations, touches, order: ordered.then(Mutex::default) }
     }
 

@@ -9,6 +9,7 @@ use super::module::{Kernel, after};
 use super::operand::Operand;
 use crate::isa::decode::{Mnemonic, Operands};
 use crate::isa::types::Type;
+use crate::isa::uses::{Noted, Uses};
 use crate::isa::{Class, Guard, Instruction, Place, Step, table};
 
 /// Reads `{ .. }` into `kernel`.
@@ -22,6 +23,7 @@ pub(super) fn parse(
         builder: Builder::new(&kernel.parameters, names),
         kernel,
         mnemonics: HashMap::new(),
+        noted: Vec::new(),
         branch_targets: HashMap::new(),
         place: Place::default(),
         line: 0,
@@ -45,6 +47,8 @@ struct Body<'k, 't> {
     builder: Builder,
     kernel: &'k mut Kernel,
     mnemonics: HashMap<String, u32>,
+    /// The registers of each instruction; they get places when all are known.
+    noted: Vec<Noted>,
     /// Tables of `brx.idx`.
     branch_targets: HashMap<&'t str, Vec<Operand<'t>>>,
     place: Place,
@@ -159,8 +163,11 @@ impl<'t> Body<'_, 't> {
     fn emit(&mut self, full: &str, guard: Option<Guard>, operands: &[Operand<'_>]) -> Result<(), String> {
         let mnemonic = Mnemonic::parse(full);
         let decoder = table::decoder(mnemonic.base).ok_or_else(|| self.unsupported(full, ""))?;
-        let decoded = decoder(&mnemonic, &mut Operands::new(operands, &mut self.builder))
-            .map_err(|reason| self.unsupported(full, &format!(": {reason}")))?;
+        let mut operands = Operands::new(operands, &mut self.builder);
+        let decoded = decoder(&mnemonic, &mut operands);
+        let noted = operands.into_noted();
+        let decoded = decoded.map_err(|reason| self.unsupported(full, &format!(": {reason}")))?;
+        self.noted.push(noted);
         let next = self.mnemonics.len() as u32;
         let mnemonic = *self.mnemonics.entry(full.to_owned()).or_insert_with(|| {
             self.kernel.mnemonics.push(full.to_owned());
@@ -169,6 +176,7 @@ impl<'t> Body<'_, 't> {
         self.kernel.code.push(Instruction {
             guard,
             step: decoded.step,
+            uses: Uses::default(),
             place: self.place,
             mnemonic,
             class: decoded.class,
@@ -214,7 +222,11 @@ impl<'t> Body<'_, 't> {
     }
 
     fn finish(self) -> Result<(), String> {
-        let Self { mut builder, kernel, mnemonics, .. } = self;
+        let Self { mut builder, kernel, mnemonics, noted, .. } = self;
+        for (instruction, noted) in kernel.code.iter_mut().zip(noted) {
+            instruction.uses = noted.place(&builder.layout, instruction.class);
+        }
+        kernel.register_names = builder.register_names();
         for instruction in &mut kernel.code {
             if let Step::Branch(target) = &mut instruction.step {
                 *target =
@@ -229,6 +241,7 @@ impl<'t> Body<'_, 't> {
         kernel.code.push(Instruction {
             guard: None,
             step: Step::Exit,
+            uses: Uses::default(),
             place: Place::default(),
             mnemonic,
             class: Class::Control,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::declaration::Declaration;
 use super::module::Parameter;
 use crate::isa::types::Type;
-use crate::machine::registers::{Layout, Pred, Reg32, Reg64, Special};
+use crate::machine::registers::{Layout, Pred, Reg32, Reg64, Register, Special};
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -313,6 +313,25 @@ impl Builder {
         self.layout.constants64.push((register, 0));
         self.relocations.push(Relocation { constant, variable, offset });
         register
+    }
+
+    /// The names of all registers, by their places.
+    pub fn register_names(&self) -> HashMap<u32, String> {
+        let registers = |symbol: Symbol| match symbol {
+            Symbol::Reg32 { register, .. } => [Some(Register::Bits32(register)), None],
+            Symbol::Reg64(register) => [Some(Register::Bits64(register)), None],
+            Symbol::Reg128(low, high) => [low, high].map(|half| Some(Register::Bits64(half))),
+            Symbol::Pred(pred) => [Some(Register::Pred(pred)), None],
+            _ => [None, None],
+        };
+        let named = self.scopes.iter().flat_map(|scope| &scope.symbols);
+        let places = named.flat_map(|(name, &symbol)| {
+            registers(symbol)
+                .into_iter()
+                .flatten()
+                .map(|register| (self.layout.place(register), name.clone()))
+        });
+        places.collect()
     }
 
     /// Defines a label of the current scope; false where it is defined already.

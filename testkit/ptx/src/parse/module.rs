@@ -48,6 +48,8 @@ pub struct Kernel {
     pub mnemonics: Vec<String>,
     /// Its registers.
     pub layout: Layout,
+    /// What the text calls them, by [`Layout::place`].
+    pub register_names: HashMap<u32, String>,
     /// Constants that hold addresses of the module's variables.
     pub relocations: Vec<Relocation>,
 }
