@@ -181,12 +181,8 @@ impl InBlock<'_, '_> {
     fn linear(&mut self, projection: Projection) -> Result<LinearWeights> {
         let (inputs, outputs) = self.spec.shape(projection);
         let linear = Linear { layer: self.layer, projection, inputs, outputs };
-        let has_bias = match projection {
-            Projection::Q | Projection::K | Projection::V => self.spec.biases.qkv,
-            Projection::O => self.spec.biases.output,
-            Projection::Gate | Projection::Up | Projection::Down => self.spec.biases.mlp,
-        };
         let weight = self.find.matrix(&format!("{linear}.weight"), outputs, inputs)?;
+        let has_bias = self.spec.biases.of(projection);
         let bias = has_bias.then(|| self.find.vector(&format!("{linear}.bias"), outputs)).transpose()?;
         if matches!(projection, Projection::Q | Projection::K) && self.find.files.has_paired_rows() {
             self.find.unpair(weight, bias);
