@@ -1,7 +1,6 @@
 //! GGUF files against what `gguf`, Transformers and SentencePiece read in them (tests/golden/make_gguf.py).
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::print_stdout, reason = "measured gaps are worth a look beside the noise")]
 
 mod golden;
 
