@@ -109,7 +109,11 @@ fn golden() -> Result<()> {
     let model = python::smollm2()?;
     let scripts = root().join("tests/golden");
     run(&mut python::script(&python, &scripts.join("make.py")))?;
-    run(python::script(&python, &scripts.join("make_smollm2.py")).arg(model))
+    run(python::script(&python, &scripts.join("make_smollm2.py")).arg(&model))?;
+    run(python::script(&python, &scripts.join("make_smollm2_answers.py"))
+        .arg(model)
+        .arg(root().join("examples/questions.jsonl"))
+        .arg(scripts.join("smollm2_answers.json")))
 }
 
 fn peers() -> Result<()> {
