@@ -206,7 +206,7 @@ impl Touches {
             };
             last = Some((chunk, touched));
             // aligned accesses of at most 32 bytes stay inside a chunk
-            let cell = offset % CHUNK >> width;
+            let cell = (offset % CHUNK) >> width;
             let touch = Touch::new(by.block, by.pc, by.warp, lane as u32);
             touched.add(cell..cell + (bytes as usize >> width), CHUNK >> width, touch, self.alone);
         }
