@@ -1,6 +1,6 @@
 //! Loops that the compiler turns into vector instructions, at the width that the host has.
 //!
-//! A build for plain x86-64 may use SSE2 only: 4 values an instruction. What [`widest!`] wraps is compiled twice,
+//! A build for plain x86-64 may use SSE2 only: 4 values an instruction. What `widest!` wraps is compiled twice,
 //! for the build's own target and for AVX2, 8 values an instruction, and the host's features choose when it runs.
 //! Rust neither contracts `a * b + c` nor reorders sums, so both forms give the same bits.
 
