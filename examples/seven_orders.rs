@@ -95,7 +95,7 @@ fn row(report: &Report) -> String {
         100.0 * report.accuracy,
         100.0 * low,
         100.0 * high,
-        report.nll
+        report.nll.expect("letters have probabilities")
     )
 }
 

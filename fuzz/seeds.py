@@ -44,10 +44,53 @@ def model_config(**settings):
     return json.dumps(dict(MODEL, **settings)).encode()
 
 
+def gguf(entries, tensors, version=3):
+    """Metadata by key and F32 tensors of zeros by name, with their shapes innermost first."""
+    def text(value):
+        return struct.pack("<Q", len(value.encode())) + value.encode()
+
+    def value(x):
+        if isinstance(x, bool):
+            return 7, struct.pack("<?", x)
+        if isinstance(x, int):
+            return 4, struct.pack("<I", x)
+        if isinstance(x, float):
+            return 6, struct.pack("<f", x)
+        if isinstance(x, str):
+            return 8, text(x)
+        kind = value(x[0])[0]
+        return 9, struct.pack("<IQ", kind, len(x)) + b"".join(value(item)[1] for item in x)
+
+    out = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(entries))
+    for key, x in entries.items():
+        kind, content = value(x)
+        out += text(key) + struct.pack("<I", kind) + content
+    offset = 0
+    for name, shape in tensors.items():
+        out += text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, 0, offset)
+        size = 4
+        for n in shape:
+            size *= n
+        offset += -(-size // 32) * 32
+    return out + bytes(-len(out) % 32) + bytes(offset)
+
+
+LLAMA_GGUF = {"general.architecture": "llama", "llama.block_count": 1, "llama.context_length": 8,
+              "llama.embedding_length": 4, "llama.feed_forward_length": 4, "llama.attention.head_count": 2,
+              "llama.attention.head_count_kv": 1, "llama.attention.layer_norm_rms_epsilon": 1e-5,
+              "llama.rope.freq_base": 1e4}
+GGUF_TENSORS = {"token_embd.weight": (4, 3), "output_norm.weight": (4,), "rope_freqs.weight": (1,)}
+BPE_GGUF = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "qwen2", "tokenizer.ggml.tokens": ["a", "b", "ab"],
+            "tokenizer.ggml.merges": ["a b"], "tokenizer.ggml.eos_token_id": 0}
+PIECES_GGUF = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["<unk>", "<s>", "</s>", "a", "b", "ab"],
+               "tokenizer.ggml.scores": [0.0, 0.0, 0.0, -2.0, -3.0, -1.0], "tokenizer.ggml.add_bos_token": True,
+               "tokenizer.ggml.token_type": [2, 3, 3, 1, 1, 4]}
 LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
               original_max_position_embeddings=8)
 SEEDS = {
     "safetensors": [safetensors({}), *(safetensors({"a": (2, 3), "b.weight": (1, 1)}, d) for d in SIZES)],
+    "gguf": [gguf({}, {}), gguf(LLAMA_GGUF, GGUF_TENSORS), gguf({**LLAMA_GGUF, **BPE_GGUF}, GGUF_TENSORS, 2),
+             gguf({**LLAMA_GGUF, **PIECES_GGUF, "general.alignment": 32}, GGUF_TENSORS)],
     "adapter": [adapter(), adapter(use_rslora=True), adapter(target_modules=".*_proj", alpha_pattern={"q_proj": 8}),
                 adapter(rank_pattern={"down_proj": 2}, r=2)],
     "dataset_line": [

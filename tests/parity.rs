@@ -211,6 +211,7 @@ fn merged_logits(device: &Device, case: &Case, model: &Model, adapter: &Lora) {
         DType::F32 => (0.0, 2.0_f64.powi(-24)),
         DType::F16 => (2.0_f64.powi(-11), 2.0_f64.powi(-23)),
         DType::BF16 => (2.0_f64.powi(-8), 2.0_f64.powi(-23)),
+        DType::Block(block) => panic!("a Hugging Face directory holds no {} blocks", block.name()),
     };
     let largest = largest_merged(&out, adapter);
     println!("{}: merge error {:.1e} of weights to {largest:.1e}", case.folder.display(), error.largest);

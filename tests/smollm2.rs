@@ -114,3 +114,74 @@ fn likelihoods_and_letter_probabilities_are_those_of_transformers() {
         }
     }
 }
+
+/// The GGUF file that the folder was made from.
+fn gguf(folder: &Path) -> PathBuf {
+    folder.join("model.gguf")
+}
+
+#[test]
+fn the_gguf_file_has_the_folders_tokens_and_template() {
+    let Some(folder) = smollm2() else { return };
+    let golden = golden();
+    let (ours, theirs) = (Tokenizer::open(&gguf(&folder)).unwrap(), Tokenizer::open(&folder).unwrap());
+    // every script's first characters, in words, runs and with digits between
+    let mixed: Vec<String> = (0x20..0x2_FFFF_u32)
+        .step_by(97)
+        .filter_map(char::from_u32)
+        .collect::<Vec<char>>()
+        .chunks(16)
+        .map(|chars| chars.iter().map(|c| format!("{c}{c} 12{c}'s\n ")).collect())
+        .collect();
+    let texts = golden["texts"].as_array().unwrap().iter().map(|text| text["text"].as_str().unwrap());
+    for text in texts.chain(mixed.iter().map(String::as_str)) {
+        assert_eq!(ours.encode(text).unwrap(), theirs.encode(text).unwrap(), "{text:?}");
+    }
+    for text in golden["texts"].as_array().unwrap() {
+        assert_eq!(ours.encode(text["text"].as_str().unwrap()).unwrap().ids, ids(&text["ids"]));
+    }
+    assert_eq!((ours.prefix(), ours.eos()), (theirs.prefix(), theirs.eos()));
+    let rendered = |path: &Path, tokenizer: &Tokenizer| {
+        let Template::Chat(chat) = Template::open("chat", Format::Messages, path, tokenizer).unwrap() else {
+            panic!("the model has a chat template")
+        };
+        chat.render(&[Message::new(Role::User, "Hi")], true).unwrap()
+    };
+    assert_eq!(rendered(&gguf(&folder), &ours), rendered(&folder, &theirs));
+}
+
+/// Against Transformers on the same file in float64: its values, unlike the folder's, were never rounded to
+/// bf16. `noise` is how far Transformers in f32 is from that.
+#[test]
+fn the_gguf_file_has_the_likelihoods_and_probabilities_of_transformers() {
+    let Some(folder) = smollm2() else { return };
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/smollm2_gguf.json");
+    let theirs: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let bound = 10.0 * theirs["noise"].as_f64().unwrap();
+    let golden = golden();
+    let device = Device::open(&preceptor::device::Settings::default()).unwrap();
+    let model = Model::open(&gguf(&folder), WeightStorage::Auto).unwrap();
+    let scorer = Scorer { device: &device, model: &model, adapter: None, micro_batch_tokens: 512 };
+    for (text, theirs) in golden["texts"].as_array().unwrap().iter().zip(theirs["texts"].as_array().unwrap())
+    {
+        let Some(theirs) = theirs.as_f64() else { continue };
+        let input_ids = ids(&text["ids"]);
+        let labels = input_ids.iter().enumerate().map(|(i, &id)| (i > 0).then_some(id)).collect();
+        let found = scorer.likelihoods(&[Tokenized { input_ids, labels, weight: 1.0, smoothing: 0.0 }])[0];
+        let gap = found.sum_nll / found.tokens as f64 - theirs;
+        assert!(gap.abs() <= bound, "{}: off by {gap:e}, above {bound:e}", text["text"]);
+    }
+    let questions = golden["questions"].as_array().unwrap();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    for question in questions {
+        writeln!(file, "{}", question["line"]).unwrap();
+    }
+    let data = Dataset::open(file.path(), Format::Mcqa, 0).unwrap();
+    let answers = scorer.letters(&data, &encoder(&gguf(&folder), Format::Mcqa)).unwrap();
+    for (theirs, answered) in theirs["questions"].as_array().unwrap().iter().zip(&answers) {
+        for (theirs, ours) in theirs.as_array().unwrap().iter().zip(&answered.probabilities) {
+            let gap = theirs.as_f64().unwrap() - ours;
+            assert!(gap.abs() <= bound, "off by {gap:e}, above {bound:e}");
+        }
+    }
+}

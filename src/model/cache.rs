@@ -56,7 +56,7 @@ impl<'a> Cache<'a> {
         let spec = model.spec();
         let buffers = || spec.layers.iter().map(|_| device.buffer(rows, spec.key_width())).collect();
         let tables = spec.frequencies.iter().map(|f| rope::Table::new(device, f, positions)).collect();
-        let (positions, runs) = (Vec::with_capacity(rows), Vec::new());
+        let (positions, runs) = (Vec::new(), Vec::new());
         Self { device, model, adapter, tables, keys: buffers(), values: buffers(), positions, runs }
     }
 
@@ -68,10 +68,11 @@ impl<'a> Cache<'a> {
     /// Reserves rows for `room` tokens that go on after the token in row `after`; returns the run's number.
     pub fn reserve(&mut self, after: Option<u32>, room: usize) -> usize {
         let start = self.positions.len();
-        assert!(start + room <= self.positions.capacity(), "the cache has no room for {room} tokens");
+        let rows = self.keys.first().map_or(0, Buffer::rows);
+        assert!(start + room <= rows, "{room} more tokens than the {start} of {rows} in the cache");
         let before = after.map_or_else(Vec::new, |row| {
             let run = &self.runs[self.run_of(row)];
-            run.before.iter().cloned().chain([run.rows.start..row as usize + 1]).collect()
+            run.before.iter().cloned().chain(std::iter::once(run.rows.start..row as usize + 1)).collect()
         });
         let position = after.map_or(0, |row| self.positions[row as usize] + 1);
         self.positions.extend(position..position + room as u32);

@@ -248,11 +248,7 @@ impl Source<'_> {
     }
 }
 
-/// A number as config.json would write it: sizes without a point.
+/// A number as config.json would write it: whole ones without a point.
 fn whole(number: f64) -> Value {
-    if number >= 0.0 && number.fract() == 0.0 && number < 2_f64.powi(53) {
-        json!(number as u64)
-    } else {
-        json!(number)
-    }
+    if number.fract() == 0.0 && number.abs() < 2_f64.powi(53) { json!(number as i64) } else { json!(number) }
 }

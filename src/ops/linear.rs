@@ -8,6 +8,7 @@
 //! only where W is trained. Cost: 2 N in out FLOPs for each of y, dx and dW.
 
 pub mod cuda;
+mod few_rows;
 
 use crate::device::cpu::Mat;
 use crate::device::{Buffer, Device, PartMut, Weight};
@@ -17,6 +18,10 @@ pub fn forward(device: &Device, x: &Buffer, w: &Weight, bias: Option<&Weight>, y
     assert_eq!((x.cols(), y.cols(), y.rows()), (w.cols(), w.rows(), x.rows()), "linear: shapes");
     let Device::Cpu(cpu) = device;
     let (n, outputs) = (x.rows(), w.rows());
+    if (1..=few_rows::FEW).contains(&n) {
+        few_rows::forward(device, cpu, x, w, bias.map(Weight::f32).as_deref(), y);
+        return;
+    }
     if let Some(bias) = bias {
         let b = bias.f32();
         cpu.for_rows(y.values_mut(), outputs, |_, row| row.copy_from_slice(&b));

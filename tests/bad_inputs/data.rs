@@ -332,3 +332,27 @@ fn orders() {
         ]),
     ]);
 }
+
+#[test]
+#[rustfmt::skip] // one row, one line
+fn prompts() {
+    check(2, &[
+        ("a prompt without a token", |_| (), "generate --model m --prompt=", &["`--prompt`: the prompt has no token"]),
+        ("no room in the context", |_| (), "generate --model m --prompt abc --max-new-tokens 254", &[
+            "`--prompt`: the prompt has 3 tokens, 254 are to follow, but the model's context is 256",
+            "hint: shorten the prompt, or lower --max-new-tokens",
+        ]),
+        ("texts, which have no prompt", |s| only(s, r#"{"text": "a"}"#), "generate --model m --data bad.jsonl", &[
+            "bad.jsonl: the lines are texts, which have no prompt",
+        ]),
+        ("a temperature below 0", |_| (), "generate --model m --prompt a --temperature=-1", &["`--temperature`: found -1"]),
+        ("a share above 1", |_| (), "generate --model m --prompt a --top-p 1.5", &["`--top-p`: found 1.5"]),
+        ("an empty stop string", |_| (), "generate --model m --prompt a --stop=", &["`--stop`: found an empty text"]),
+        ("more shots than questions", |_| (), "evaluate --model m --data q.jsonl --shots 7 --shots-from q.jsonl", &[
+            "q.jsonl: `--shots`: found 6 questions, needed at least 7, one a shot",
+        ]),
+        ("shots that are the question itself", |_| (), "evaluate --model m --data q.jsonl --shots 6 --shots-from q.jsonl", &[
+            "q.jsonl:1: `--shots`: found 5 other questions, needed 6",
+        ]),
+    ]);
+}

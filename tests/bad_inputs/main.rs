@@ -12,6 +12,7 @@ mod sandbox;
 mod adapter;
 mod config;
 mod data;
+mod gguf;
 mod model;
 mod output;
 mod weights;

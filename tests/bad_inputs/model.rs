@@ -20,7 +20,7 @@ fn set(s: &Sandbox, key: &str, value: &str) {
 fn directories() {
     check(2, &[
         ("no such directory", |_| (), "inspect --model n", &[
-            "n: found no directory, needed a Hugging Face model directory",
+            "n: found no directory, needed a Hugging Face model directory or a .gguf file",
         ]),
         ("no such directory for a run", |_| (), "train run.toml --set model.path=n", &[
             "n: found no directory",

@@ -99,3 +99,55 @@ fn what_is_no_file_of_lines_is_refused() {
     assert!(error(home.0.path()).contains("not a regular file"));
     assert!(error(&home.0.path().join("absent")).contains("absent: cannot open it"));
 }
+
+/// The same questions as JSONL and as CSV: the same lines, ids and tokens' source; only where they stand differs.
+#[test]
+fn a_csv_file_has_the_lines_of_its_jsonl_file() {
+    let home = TempDir::new().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = home.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let jsonl = write(
+        "d.jsonl",
+        r#"{"question": "1 + 1?", "options": ["1", "2, or \"two\""], "answer": 1, "subject": "sums", "difficulty": 0.5, "topic": "a"}
+{"id": "x", "question": "Two\nlines?", "options": ["ü", "no"], "answer": 0, "subject": "7", "difficulty": 2, "teacher": [0.5, 0.5], "topic": "b"}
+{"question": "42", "options": ["a", "b", "c"], "answer": 2, "source": "s", "subject": "7", "difficulty": 1, "topic": "a"}
+"#,
+    );
+    let csv = write(
+        "d.CSV",
+        "\u{FEFF}id,question,options,answer,subject,difficulty,teacher,source,topic\r\n\
+         ,1 + 1?,\"[\"\"1\"\", \"\"2, or \\\"\"two\\\"\"\"\"]\",1,sums,0.5,,,a\r\n\r\n\
+         x,\"Two\nlines?\",\"[\"\"ü\"\", \"\"no\"\"]\",0,7,2,\"[0.5, 0.5]\",,b\r\n\
+         ,42,\"[\"\"a\"\",\"\"b\"\",\"\"c\"\"]\",2,7,1,,s,a",
+    );
+    assert_eq!(index::detect_format(&csv).unwrap(), Format::Mcqa);
+    let [theirs, ours] = [jsonl, csv].map(|path| Dataset::open(&path, Format::Mcqa, 0).unwrap());
+    assert_eq!(ours.len(), 3);
+    for i in 0..3 {
+        assert_eq!(ours.line(i).unwrap(), theirs.line(i).unwrap());
+        assert_eq!((ours.id(i), ours.source(i)), (theirs.id(i), theirs.source(i)));
+        assert_eq!(ours.line_number(i), theirs.line_number(i));
+    }
+    assert_eq!(ours.difficulties("difficulty").unwrap(), theirs.difficulties("difficulty").unwrap());
+    assert_eq!(ours.categories("topic").unwrap(), ["a", "b", "a"]);
+}
+
+#[test]
+fn a_bad_csv_row_is_named_by_its_number() {
+    let home = TempDir::new().unwrap();
+    let path = home.path().join("d.csv");
+    for (text, says) in [
+        ("text\na\n\"b\"c\n", "d.csv:2: found text after a cell's closing quote"),
+        ("text,id\na,1\nb\n", "d.csv:2: found 1 cells, needed 2, one a column"),
+        ("text\n\"a\n", "d.csv:1: found a quote that is not closed"),
+        ("text,text\n", "d.csv: found the column name \"text\", needed one of its own"),
+        ("text\n", "d.csv: found no example"),
+    ] {
+        fs::write(&path, text).unwrap();
+        let error = Dataset::open(&path, Format::Text, 0).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}

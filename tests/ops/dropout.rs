@@ -65,7 +65,7 @@ fn its_numbers_are_philox_blocks() {
         let mask = mask(&device, &dropout, inputs);
         for (&(example, token), mask) in rows.iter().zip(mask.chunks(inputs)) {
             for (feature, &found) in mask.iter().enumerate() {
-                let counter = [11 << 16 | feature as u32 / 4, token, example, 9];
+                let counter = [(11 << 16) | (feature as u32 / 4), token, example, 9];
                 let kept = philox.block(counter)[feature % 4] >= 1 << 30;
                 assert_eq!(found, if kept { 1.0 / 0.75 } else { 0.0 }, "feature {feature} of {inputs}");
             }

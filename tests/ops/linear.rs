@@ -8,13 +8,15 @@ use crate::approx::{Approx, assert_close, assert_gradient, differences, dot, exa
 use crate::inputs::{KINDS, Kind, buffer, device, stored_weight, values};
 
 /// Tokens, inputs, outputs: one; around the GEMM's and attention's tiles; primes; SmolLM2's feed-forward block.
-const SHAPES: [(usize, usize, usize); 8] = [
+const SHAPES: [(usize, usize, usize); 10] = [
     (1, 1, 1),
     (63, 64, 65),
     (64, 65, 63),
     (65, 63, 64),
     (17, 101, 13),
     (1, 257, 31),
+    (3, 64, 65),
+    (16, 40, 9),
     (31, 1, 1),
     (33, 576, 1536),
 ];

@@ -1,4 +1,4 @@
-//! `train` from outside: the binary on a tiny model, judged by the files it leaves.
+//! `train`, `generate` and `evaluate` from outside: the binary on a tiny model, judged by what it leaves and prints.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
@@ -10,6 +10,7 @@ mod invariance;
 mod objective;
 mod outputs;
 mod resume;
+mod writing;
 
 use std::fs;
 

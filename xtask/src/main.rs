@@ -109,7 +109,9 @@ fn golden() -> Result<()> {
     let model = python::smollm2()?;
     let scripts = root().join("tests/golden");
     run(&mut python::script(&python, &scripts.join("make.py")))?;
-    run(python::script(&python, &scripts.join("make_smollm2.py")).arg(model))
+    run(&mut python::script(&python, &scripts.join("make_gguf.py")))?;
+    run(python::script(&python, &scripts.join("make_smollm2.py")).arg(&model))?;
+    run(python::script(&python, &scripts.join("make_smollm2_gguf.py")).arg(model))
 }
 
 fn peers() -> Result<()> {

@@ -11,7 +11,7 @@
 //! result: of the denormals' spacing). Overflow is inf, underflow 0, NaN stays NaN.
 
 /// ln 2 in two parts: the first has 9 bits, so that n times it is exact; the second is the rest.
-const LN_2_HIGH: f32 = 0.693_359_375;
+const LN_2_HIGH: f32 = 355.0 / 512.0;
 const LN_2_LOW: f32 = -2.121_944_4e-4;
 
 /// 1.5 * 2^23: added to a number below 2^22, it leaves that number rounded in the low bits.

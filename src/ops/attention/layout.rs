@@ -53,7 +53,7 @@ impl Layout {
             query_tokens.extend(queries);
             for rows in tiles(first..query_tokens.len()) {
                 let last = query_tokens[rows.end - 1] as usize;
-                let keys = before.iter().cloned().chain([start..last + 1]).collect();
+                let keys = before.iter().cloned().chain(std::iter::once(start..last + 1)).collect();
                 query_tiles.push(QueryTile { rows, keys });
             }
         }

@@ -81,9 +81,9 @@ mod tests {
     fn shares(sampling: Sampling, samples: u32) -> [f64; 4] {
         let mut counts = [0.0; 4];
         for sample in 0..samples {
-            counts[sampling.choose(&logits(), 0, sample, 0).token as usize] += 1.0 / f64::from(samples);
+            counts[sampling.choose(&logits(), 0, sample, 0).token as usize] += 1.0;
         }
-        counts
+        counts.map(|count| count / f64::from(samples))
     }
 
     #[test]

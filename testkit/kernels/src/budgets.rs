@@ -39,10 +39,26 @@ pub struct Budget {
     pub sectors: Option<f64>,
     /// Wavefronts over the least of a measured case, at most; without it [`WAVEFRONTS`].
     pub wavefronts: Option<f64>,
+    /// Bytes of the sectors of global memory over the least of a measured case, each tensor once, at most; without
+    /// it [`BYTES`].
+    pub bytes: Option<f64>,
+    /// Groups of asynchronous copies in flight while a measured case issues a product, at least on average.
+    pub in_flight: Option<f64>,
+}
+
+/// What a measured case of an entry moves and overlaps, at worst.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Moved {
+    /// Bytes over the least.
+    pub bytes: f64,
+    /// Groups of asynchronous copies in flight.
+    pub in_flight: f64,
 }
 
 /// What coalesced access may cost over the ideal: a tail of a row fills no sector.
 pub const SECTORS: f64 = 1.02;
+/// What a launch may move over each tensor once: the same, and small tensors that are read again.
+pub const BYTES: f64 = 1.05;
 /// What access to shared memory may cost over the least.
 pub const WAVEFRONTS: f64 = 1.05;
 
@@ -91,10 +107,21 @@ impl Budgets {
                 per_mma: measured.per_mma().map(round_up),
                 sectors: old.and_then(|row| row.sectors),
                 wavefronts: old.and_then(|row| row.wavefronts),
+                bytes: old.and_then(|row| row.bytes),
+                in_flight: old.and_then(|row| row.in_flight),
             };
             (entry.clone(), budget)
         };
         self.0.insert(file.to_owned(), measured.iter().map(row).collect());
+    }
+
+    /// Puts what an entry moved into its row, where the usual limit does not fit.
+    pub fn replace_moved(&mut self, file: &str, entry: &str, moved: Moved) {
+        let row = self.0.get_mut(file).and_then(|rows| rows.get_mut(entry));
+        if let Some(row) = row {
+            row.bytes = (moved.bytes > BYTES).then(|| round_up(moved.bytes));
+            row.in_flight = (moved.in_flight > 0.0).then(|| (moved.in_flight * 100.0).floor() / 100.0);
+        }
     }
 
     /// The table as text.
@@ -111,9 +138,10 @@ impl Budgets {
 
 const HEAD: &str = "\
 # What each kernel entry may cost on sm_80, 86, 89, 90, 100 and 120; spills and stack are 0. A change that costs more
-# is a change to be argued for here. `cargo xtask kernels --write-budgets` fills in what is measured and keeps
-# `sass` (machine instructions that must occur) and `element` (bytes that an element stores or loads),
-# `sectors` and `wavefronts` (over the least, where the usual limits do not fit).
+# is a change to be argued for here. `cargo xtask kernels --write-budgets` fills in what is measured, with `bytes` (of
+# sectors of global memory over each tensor once, where the usual limit does not fit) and `in_flight` (groups of
+# asynchronous copies while products are issued, at least), and keeps `sass` (machine instructions that must occur),
+# `element` (bytes that an element stores or loads), `sectors` and `wavefronts` (over the least, as `bytes`).
 ";
 
 impl Budget {
@@ -133,7 +161,9 @@ impl Budget {
         limit("per_element", self.per_element)?;
         limit("per_mma", self.per_mma)?;
         limit("sectors", self.sectors)?;
-        limit("wavefronts", self.wavefronts)
+        limit("wavefronts", self.wavefronts)?;
+        limit("bytes", self.bytes)?;
+        limit("in_flight", self.in_flight)
     }
 }
 
@@ -156,6 +186,8 @@ mod tests {
             per_mma: None,
             sectors: None,
             wavefronts: None,
+            bytes: Some(2.5),
+            in_flight: Some(1.75),
         };
         let rows = BTreeMap::from([("f_bf16".to_owned(), budget)]);
         let table = Budgets(BTreeMap::from([("attention/forward".to_owned(), rows)]));

@@ -31,8 +31,8 @@ pub struct Fault {
     pub find: String,
     /// What stands there then.
     pub replace: String,
-    /// Who catches it: a check's name (`shared-race`, ...), `result` (wrong numbers), `counters` (bank conflicts,
-    /// sectors), `gate` (it does not compile, or not within its budget) or `error` (the driver refuses it).
+    /// Who catches it: a check's name (`shared-race`, ...), `result` (wrong numbers), `rms` (numbers that are
+    /// too often a little wrong), `counters` (bank conflicts, sectors, bytes, copies in flight), `gate` (it does not compile, or not within its budget) or `error` (the driver refuses it).
     pub caught_by: String,
 }
 
@@ -146,7 +146,8 @@ fn catchers(checked: &Checked, exceeded: bool) -> BTreeSet<String> {
     by.extend(exceeded.then(|| "counters".to_owned()));
     for ran in &checked.ran {
         by.extend(ran.error.is_some().then(|| "error".to_owned()));
-        by.extend(ran.comparisons.iter().any(|c| !c.passes()).then(|| "result".to_owned()));
+        by.extend(ran.comparisons.iter().any(|c| !c.within_maximum()).then(|| "result".to_owned()));
+        by.extend(ran.comparisons.iter().any(|c| !c.within_rms()).then(|| "rms".to_owned()));
         let findings = ran.launches.iter().flat_map(|launch| &launch.findings);
         by.extend(findings.map(|finding| finding.check.clone()));
     }

@@ -218,15 +218,20 @@ impl Check {
                 let what = format!("rows for `{file}`, which is no kernel file");
                 return Err(Error::input(what).file(&self.budgets));
             }
-            if self.write_budgets {
-                files::write_atomic(&self.budgets, budgets.to_text().as_bytes())?;
-            }
         }
         // A kernel that does not compile has nothing to run.
         let runs: Vec<String> = checked.iter().filter(|k| !k.broken()).map(|k| k.file.clone()).collect();
         for ran in cases(&setup, &runs)? {
             let of = checked.iter_mut().find(|kernel| kernel.file == ran.kernel);
             of.expect("only cases of these kernels run").ran.push(ran);
+        }
+        if self.write_budgets {
+            for kernel in &checked {
+                kernel.moved().into_iter().for_each(|(entry, moved)| {
+                    budgets.replace_moved(&kernel.file, entry, moved);
+                });
+            }
+            files::write_atomic(&self.budgets, budgets.to_text().as_bytes())?;
         }
         for kernel in &mut checked {
             let exceeded = kernel.exceeded(&budgets);

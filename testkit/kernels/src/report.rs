@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::budgets::{Budgets, SECTORS, WAVEFRONTS};
+use crate::budgets::{BYTES, Budgets, Moved, SECTORS, WAVEFRONTS};
 use crate::compare::Comparison;
 use crate::gate::{COUNTED, Measured};
 use crate::run::Ran;
@@ -129,30 +129,56 @@ impl Checked {
         })
     }
 
-    /// Where the largest measured case of an entry moves more than it may: edges cost what they cost.
-    pub fn exceeded(&self, budgets: &Budgets) -> Vec<String> {
-        let entries: BTreeSet<&String> =
-            self.ran.iter().flat_map(|ran| &ran.launches).map(|launch| &launch.kernel).collect();
-        let mut faults = Vec::new();
-        for entry in entries {
-            let budget = budgets.of(&self.file, entry).cloned().unwrap_or_default();
-            let mut largest: BTreeMap<&str, Measurement<'_>> = BTreeMap::new();
-            for cost in self.costs(entry) {
-                let known = largest.get(cost.ran.device.as_str());
-                if known.is_none_or(|known| known.elements < cost.elements) {
-                    largest.insert(&cost.ran.device, cost);
-                }
+    /// The largest measured case of an entry on each device: edges cost what they cost.
+    fn largest(&self, entry: &str) -> BTreeMap<&str, Measurement<'_>> {
+        let mut largest: BTreeMap<&str, Measurement<'_>> = BTreeMap::new();
+        for cost in self.costs(entry) {
+            let known = largest.get(cost.ran.device.as_str());
+            if known.is_none_or(|known| known.elements < cost.elements) {
+                largest.insert(&cost.ran.device, cost);
             }
-            for cost in largest.values() {
-                let [sectors, _, wavefronts] = cost.ratios();
+        }
+        largest
+    }
+
+    fn launched(&self) -> BTreeSet<&String> {
+        self.ran.iter().flat_map(|ran| &ran.launches).map(|launch| &launch.kernel).collect()
+    }
+
+    /// What each entry that is measured moves and overlaps, on the device where it is worst.
+    pub fn moved(&self) -> Vec<(&str, Moved)> {
+        let worst = |entry: &&String| {
+            let all = self
+                .largest(entry)
+                .into_values()
+                .map(|cost| Moved { bytes: cost.ratios()[1], in_flight: cost.counters.in_flight });
+            all.reduce(|a, b| Moved { bytes: a.bytes.max(b.bytes), in_flight: a.in_flight.min(b.in_flight) })
+        };
+        self.launched().into_iter().filter_map(|entry| Some((entry.as_str(), worst(&entry)?))).collect()
+    }
+
+    /// Where the largest measured case of an entry moves more than it may, or overlaps less.
+    pub fn exceeded(&self, budgets: &Budgets) -> Vec<String> {
+        let mut faults = Vec::new();
+        for entry in self.launched() {
+            let budget = budgets.of(&self.file, entry).cloned().unwrap_or_default();
+            for cost in self.largest(entry).values() {
+                let [sectors, bytes, wavefronts] = cost.ratios();
+                let Ran { case, device, .. } = cost.ran;
                 let limits = [
                     ("sectors", sectors, budget.sectors.unwrap_or(SECTORS)),
+                    ("bytes", bytes, budget.bytes.unwrap_or(BYTES)),
                     ("wavefronts", wavefronts, budget.wavefronts.unwrap_or(WAVEFRONTS)),
                 ];
                 for (what, found, limit) in limits.into_iter().filter(|(_, found, limit)| found > limit) {
-                    let Ran { case, device, .. } = cost.ran;
                     faults.push(format!(
                         "{entry}: {case} on {device}: {found:.3} times the least {what}, budget {limit}"
+                    ));
+                }
+                if let Some(least) = budget.in_flight.filter(|&least| cost.counters.in_flight < least) {
+                    let found = cost.counters.in_flight;
+                    faults.push(format!(
+                        "{entry}: {case} on {device}: {found:.3} groups of copies in flight, budget at least {least}"
                     ));
                 }
             }
@@ -217,7 +243,12 @@ impl Measurement<'_> {
 
     fn words(&self) -> String {
         let ((number, unit), [sectors, bytes, wavefronts]) = (self.per_unit(), self.ratios());
-        format!("{number:.2} {unit}, sectors x{sectors:.2}, bytes x{bytes:.2}, wavefronts x{wavefronts:.2}")
+        let in_flight = self.counters.in_flight;
+        let ahead =
+            if in_flight > 0.0 { format!(", {in_flight:.2} groups in flight") } else { String::new() };
+        format!(
+            "{number:.2} {unit}, sectors x{sectors:.2}, bytes x{bytes:.2}, wavefronts x{wavefronts:.2}{ahead}"
+        )
     }
 
     fn json(&self) -> Value {
@@ -225,6 +256,7 @@ impl Measurement<'_> {
         json!({
             "case": self.ran.case, "device": self.ran.device, unit: number, "sectors_over_ideal": sectors,
             "bytes_over_least": bytes, "wavefronts_over_least": wavefronts, "least_bytes": self.bytes,
+            "groups_in_flight": self.counters.in_flight,
         })
     }
 }
@@ -244,10 +276,10 @@ fn faults_of(ran: &Ran) -> Vec<String> {
     let place = format!("{}: {} on {}", ran.kernel, ran.case, ran.device);
     let mut lines: Vec<String> = ran.error.iter().map(|e| format!("  FAULT {place}: {e}")).collect();
     for c in ran.comparisons.iter().filter(|c| !c.passes()) {
-        let Comparison { what, error, non_finite, .. } = c;
-        let limit = c.limit();
+        let Comparison { what, error, non_finite, rms, .. } = c;
+        let (limit, rms_limit) = (c.limit(), c.rms_limit());
         lines.push(format!(
-            "  FAULT {place}: {what}: error {error:.3e}, limit {limit:.3e}, {non_finite} not finite"
+            "  FAULT {place}: {what}: error {error:.3e}, limit {limit:.3e}, root mean square {rms:.3e}, limit {rms_limit:.3e}, {non_finite} not finite"
         ));
     }
     for finding in ran.launches.iter().flat_map(|launch| &launch.findings) {

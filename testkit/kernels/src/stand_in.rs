@@ -70,6 +70,8 @@ pub struct Counters {
     pub lane_instructions: u64,
     /// Products of 16 x 8 x 16, or as many of another shape.
     pub mma: f64,
+    /// Groups of asynchronous copies in flight in a warp while it issues a product, on average.
+    pub in_flight: f64,
     /// Phases of barriers.
     pub barriers: u64,
     /// Requests to global memory.

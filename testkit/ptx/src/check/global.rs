@@ -206,7 +206,7 @@ impl Touches {
             };
             last = Some((chunk, touched));
             // aligned accesses of at most 32 bytes stay inside a chunk
-            let cell = offset % CHUNK >> width;
+            let cell = (offset % CHUNK) >> width;
             let touch = Touch::new(by.block, by.pc, by.warp, lane as u32);
             touched.add(cell..cell + (bytes as usize >> width), CHUNK >> width, touch, self.alone);
         }
@@ -373,7 +373,7 @@ mod tests {
         touch(&touches, 1, 2, 2, true);
         assert_eq!(conflicts(&touches), []);
         touch(&touches, 2, 0, 16, false);
-        assert_eq!(conflicts(&touches).len(), 4);
+        assert_eq!(conflicts(&touches), [(0, "read"), (2, "read")]);
         assert_eq!(touches.unordered(0, 3, 1, false, |block| block == 0), Some(1));
         assert_eq!(touches.unordered(0, 1, 1, false, |block| block == 0), None);
     }

@@ -72,6 +72,8 @@ pub struct Counters {
     pub barriers: u64,
     /// Multiply-accumulate tiles m16n8k16, larger and smaller shapes in proportion, in 1/16 of a tile.
     pub mma_sixteenths: u64,
+    /// The same, each times the groups of asynchronous copies that were in flight in its warp.
+    pub mma_groups: u64,
 }
 
 impl Counters {
@@ -93,6 +95,13 @@ impl Counters {
         executed.lanes += u64::from(mask.count_ones());
     }
 
+    /// A warp issues products while so many groups of its asynchronous copies are in flight.
+    #[inline(always)]
+    pub fn products(&mut self, sixteenths: u64, groups: u32) {
+        self.mma_sixteenths += sixteenths;
+        self.mma_groups += sixteenths * u64::from(groups);
+    }
+
     /// Adds another thread's.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.executed.iter_mut().zip(&other.executed) {
@@ -110,6 +119,7 @@ impl Counters {
         }
         self.barriers += other.barriers;
         self.mma_sixteenths += other.mma_sixteenths;
+        self.mma_groups += other.mma_groups;
     }
 }
 
@@ -145,6 +155,8 @@ pub struct Summary {
     pub mnemonics: BTreeMap<String, u64>,
     /// m16n8k16 tiles per warp, or their equivalent.
     pub mma: f64,
+    /// Groups of cp.async copies that are in flight in a warp while it issues a product, on average.
+    pub in_flight: f64,
     /// Phases of barriers that ended.
     pub barriers: u64,
     /// Requests to global memory, of all buffers.
@@ -167,6 +179,7 @@ impl Summary {
         let mut summary = Self {
             barriers: counters.barriers,
             mma: counters.mma_sixteenths as f64 / 16.0,
+            in_flight: counters.mma_groups as f64 / counters.mma_sixteenths.max(1) as f64,
             ..Self::default()
         };
         let counted = counters.executed.iter().zip(&counters.shared);

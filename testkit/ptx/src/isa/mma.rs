@@ -60,7 +60,7 @@ fn single<P: Packed, const K: usize>(operands: &mut Operands<'_>) -> Result<Deco
         let mut sums = fragments::gather_c(registers, &c, f32::from_bits);
         fragments::multiply_add(&left, &right, &mut sums);
         fragments::scatter_c(registers, &d, &sums, mask);
-        x.block.counters.mma_sixteenths += K as u64;
+        x.count_products(K as u64);
         Flow::Next
     }))
 }
@@ -77,7 +77,7 @@ fn half<const K: usize>(operands: &mut Operands<'_>) -> Result<Decoded, String> 
         let mut sums = fragments::gather_c_f16(registers, &c);
         fragments::multiply_add(&left, &right, &mut sums);
         fragments::scatter_c_f16(registers, &d, &sums, mask);
-        x.block.counters.mma_sixteenths += K as u64;
+        x.count_products(K as u64);
         Flow::Next
     }))
 }
@@ -102,7 +102,7 @@ fn integer<A: Packed, B: Packed, const K: usize>(operands: &mut Operands<'_>) ->
             });
             registers.set32(target, &total, mask);
         }
-        x.block.counters.mma_sixteenths += K as u64;
+        x.count_products(K as u64);
         Flow::Next
     }))
 }

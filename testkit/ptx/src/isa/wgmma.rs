@@ -128,7 +128,7 @@ fn multiply(shape: &str, mnemonic: &Mnemonic<'_>, operands: &mut Operands<'_>) -
     Ok(Decoded::execute(Class::Mma, move |x, mask| {
         x.expect_whole_warp(mask);
         issue(x, mask, &form);
-        x.block.counters.mma_sixteenths += (K * form.columns / COLUMNS) as u64;
+        x.count_products((K * form.columns / COLUMNS) as u64);
         Flow::Next
     }))
 }

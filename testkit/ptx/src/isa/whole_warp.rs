@@ -15,6 +15,12 @@ impl Execution<'_, '_> {
         }
     }
 
+    /// Counts a product of the warp, in 1/16 of m16n8k16.
+    #[inline(always)]
+    pub fn count_products(&mut self, sixteenths: u64) {
+        self.block.counters.products(sixteenths, self.warp.copies.groups());
+    }
+
     /// The value that all lanes of a mask must agree on.
     pub fn uniform<T: Copy + PartialEq>(&mut self, values: &[T; WARP], mask: Mask, what: &str) -> T {
         let first = values[mask.trailing_zeros() as usize % WARP];

@@ -101,6 +101,16 @@ impl AsyncCopies {
         self.copies.0.push(copy);
     }
 
+    /// Groups that are in flight, from the oldest copy's to the newest's.
+    #[inline(always)]
+    pub fn groups(&self) -> u32 {
+        let group = |copy: Option<&Copy>| {
+            copy.map_or(0, |copy| copy.group[copy.lanes.trailing_zeros() as usize % WARP])
+        };
+        let (oldest, newest) = (self.copies.0.first(), self.copies.0.last());
+        if oldest.is_none() { 0 } else { group(newest) - group(oldest).min(group(newest)) + 1 }
+    }
+
     /// Closes the open groups of these lanes.
     pub fn commit(&mut self, mask: Mask) {
         for lane in lanes(mask) {
