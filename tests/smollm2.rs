@@ -8,12 +8,16 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use preceptor::data::line::{Message, Role};
-use preceptor::data::{Dataset, Encoder, Format, LossOn, Settings, Template, Tokenized, Tokenizer};
+use preceptor::data::line::{Message, PromptCompletion, Role};
+use preceptor::data::{
+    Body, Dataset, Encoder, Format, Line, LossOn, Settings, Template, Tokenized, Tokenizer,
+};
 use preceptor::device::Device;
 use preceptor::model::Model;
 use preceptor::model::settings::WeightStorage;
+use preceptor::train::generate::{Generator, Prompt, Sampling, Transcript};
 use preceptor::train::score::Scorer;
+use preceptor::train::shots::Shots;
 use serde_json::Value;
 
 /// The model's folder, or a counted skip.
@@ -66,6 +70,138 @@ fn texts_and_conversations_have_the_same_ids() {
         assert_eq!(rendered, chat_case["rendered"].as_str().unwrap());
         assert_eq!(tokenizer.encode(&rendered).unwrap().ids, ids(&chat_case["ids"]));
     }
+}
+
+/// A folder with `questions.jsonl` and `answers.json` by make_smollm2_answers.py, and ours.
+fn answers() -> Vec<(PathBuf, Value)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let own = (root.join("examples/questions.jsonl"), root.join("tests/golden/smollm2_answers.json"));
+    let other = std::env::var_os("PRECEPTOR_ANSWERS").map(PathBuf::from);
+    let other = other.map(|folder| (folder.join("questions.jsonl"), folder.join("answers.json")));
+    let read = |(questions, answers): (PathBuf, PathBuf)| {
+        (questions, serde_json::from_slice(&std::fs::read(answers).unwrap()).unwrap())
+    };
+    [Some(own), other].into_iter().flatten().map(read).collect()
+}
+
+#[test]
+fn answers_and_continuations_are_those_of_transformers() {
+    let Some(folder) = smollm2() else { return };
+    let device = Device::open(&preceptor::device::Settings::default()).unwrap();
+    let model = Model::open(&folder, WeightStorage::Auto).unwrap();
+    let scorer = Scorer { device: &device, model: &model, adapter: None, micro_batch_tokens: 2048 };
+    for (questions, answers) in answers() {
+        let encoder = encoder(&folder, Format::Mcqa);
+        let data = Dataset::open(&questions, Format::Mcqa, 0).unwrap();
+        let shots = Shots::new(&data, answers["shots"].as_u64().unwrap() as usize).unwrap();
+        let place = |data: &Dataset, case: &Value| {
+            let id = case["id"].as_str().unwrap();
+            (0..data.len()).find(|&i| data.id(i) == id).unwrap()
+        };
+        for (cases, shots) in [("zero_shot", &Shots::default()), ("few_shot", &shots)] {
+            let cases = answers[cases].as_array().unwrap();
+            // only the questions that are asked
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            for line in std::fs::read_to_string(&questions).unwrap().lines() {
+                let id = serde_json::from_str::<Value>(line).unwrap()["id"].take();
+                if cases.iter().any(|case| case["id"] == id) {
+                    writeln!(file, "{line}").unwrap();
+                }
+            }
+            let asked = Dataset::open(file.path(), Format::Mcqa, 0).unwrap();
+            let found = scorer.letters_after(&asked, &encoder, shots).unwrap();
+            assert_eq!(found.len(), cases.len());
+            for case in cases {
+                let theirs = case["probabilities"].as_array().unwrap();
+                let ours = &found[place(&asked, case)].probabilities;
+                assert_eq!(theirs.len(), ours.len());
+                for (theirs, ours) in theirs.iter().zip(ours) {
+                    let gap = theirs.as_f64().unwrap() - ours;
+                    // f32 on both sides, as below; prompts are longer
+                    assert!(gap.abs() < 5e-5, "{}: off by {gap:e}", case["id"]);
+                }
+            }
+        }
+        for case in answers["few_shot"].as_array().unwrap() {
+            let line = data.line(place(&data, case)).unwrap();
+            let before = shots.lines(&shots.before(&line).unwrap());
+            let tokens = encoder.letters(&line, &before).unwrap().prompt.len();
+            assert_eq!(tokens as u64, case["prompt_tokens"].as_u64().unwrap());
+        }
+
+        let cases = answers["option_texts"].as_array().unwrap();
+        let texts =
+            |case: &Value| encoder.option_texts(&data.line(place(&data, case)).unwrap(), &[]).unwrap();
+        let examples = cases.iter().flat_map(texts).collect::<Vec<_>>();
+        let theirs = cases.iter().flat_map(|case| case["options"].as_array().unwrap());
+        for (theirs, ours) in theirs.zip(scorer.likelihoods(&examples)) {
+            assert_eq!(theirs["tokens"].as_u64().unwrap(), ours.tokens as u64);
+            let gap = (theirs["sum_nll"].as_f64().unwrap() - ours.sum_nll) / ours.tokens as f64;
+            // a single token, whose logit of about 30 each side knows to 1e-6 of it: no mean makes that less
+            assert!(gap.abs() < 6e-5, "off by {gap:e} a token");
+        }
+        continuations(&device, &model, &folder, &answers["generation"]);
+    }
+}
+
+/// Greedy tokens and their text, all prompts at once.
+fn continuations(device: &Device, model: &Model, folder: &Path, cases: &Value) {
+    let cases = cases.as_array().unwrap();
+    let message = |turn: &Value| {
+        let role = match turn["role"].as_str().unwrap() {
+            "system" => Role::System,
+            "user" => Role::User,
+            _ => Role::Assistant,
+        };
+        Message::new(role, turn["content"].as_str().unwrap())
+    };
+    let (plain, chat) = (encoder(folder, Format::PromptCompletion), encoder(folder, Format::Messages));
+    let prompts: Vec<Vec<u32>> = cases
+        .iter()
+        .map(|case| {
+            let found = match case["messages"].as_array() {
+                Some(turns) => chat.prompt(&Line::plain(Body::Messages(turns.iter().map(message).collect()))),
+                None => {
+                    let (prompt, completion) = (case["prompt"].as_str().unwrap().to_owned(), String::new());
+                    plain
+                        .prompt(&Line::plain(Body::PromptCompletion(PromptCompletion { prompt, completion })))
+                }
+            };
+            let found = found.unwrap();
+            assert_eq!(found, ids(&case["prompt_ids"]));
+            found
+        })
+        .collect();
+    let tokenizer = plain.tokenizer().unwrap();
+    let expected: Vec<Vec<u32>> = cases.iter().map(|case| ids(&case["tokens"])).collect();
+    let asked: Vec<Prompt<'_>> = prompts
+        .iter()
+        .zip(&expected)
+        .map(|(tokens, expected)| Prompt { tokens, place: 0, samples: 1, most: expected.len().max(1) })
+        .collect();
+    let mut texts: Vec<Transcript> = prompts.iter().map(|tokens| Transcript::new(tokens)).collect();
+    let generator = Generator { device, model, adapter: None, tokens_at_a_time: 512 };
+    generator.run(&asked, &Sampling::GREEDY, |prompt, _, drawn| {
+        let text = &mut texts[prompt];
+        let goes_on = text.push(tokenizer, &[], drawn).unwrap();
+        if goes_on && text.drawn.len() == expected[prompt].len() {
+            text.flush(tokenizer, &[]).unwrap();
+        }
+        goes_on
+    });
+    for ((case, expected), text) in cases.iter().zip(&expected).zip(&texts) {
+        let found: Vec<u32> = text.drawn.iter().map(|drawn| drawn.token).take(expected.len()).collect();
+        assert_eq!(&found, expected, "{case}");
+        if !expected.is_empty() {
+            assert_eq!(text.text, case["text"].as_str().unwrap());
+        }
+    }
+    let compared: usize = expected.iter().map(Vec::len).sum();
+    assert!(
+        cases.len() >= 20 && compared >= 10 * cases.len(),
+        "{compared} tokens of {} prompts",
+        cases.len()
+    );
 }
 
 #[test]

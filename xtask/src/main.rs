@@ -111,7 +111,11 @@ fn golden() -> Result<()> {
     run(&mut python::script(&python, &scripts.join("make.py")))?;
     run(&mut python::script(&python, &scripts.join("make_gguf.py")))?;
     run(python::script(&python, &scripts.join("make_smollm2.py")).arg(&model))?;
-    run(python::script(&python, &scripts.join("make_smollm2_gguf.py")).arg(model))
+    run(python::script(&python, &scripts.join("make_smollm2_gguf.py")).arg(&model))?;
+    run(python::script(&python, &scripts.join("make_smollm2_answers.py"))
+        .arg(model)
+        .arg(root().join("examples/questions.jsonl"))
+        .arg(scripts.join("smollm2_answers.json")))
 }
 
 fn peers() -> Result<()> {

@@ -32,7 +32,7 @@ impl Words {
             missing => Some(format!("{} cells are missing: {}.", missing.len(), missing.join(", "))),
         };
         let opening = "Each order trained the same model on the same questions with the same seeds and settings; only \
-                       the order differs. Accuracy is the share of test questions whose most probable letter is right.";
+                       the order differs. Accuracy is the share of test questions whose most probable option is right.";
         Self {
             title: "Study of training orders".into(),
             opening: [Some(opening.to_owned()), missing].into_iter().flatten().collect(),

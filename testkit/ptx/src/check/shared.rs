@@ -482,4 +482,27 @@ mod tests {
         assert_eq!(shadow.read(4, 4, 0, 0, &clocks), None);
         assert!(matches!(shadow.read(4, 4, 0, 1, &clocks), Some(Fault::AfterWrite(_))));
     }
+
+    #[test]
+    fn a_group_is_its_words_once_one_of_them_is_touched_alone() {
+        let (mut shadow, mut clocks) = fresh();
+        assert_eq!(shadow.write(0, 16, 0, 3, false, &clocks), None);
+        assert_eq!(shadow.read(4, 4, 0, 3, &clocks), None);
+        assert!(shadow.split[0]);
+        assert!(matches!(shadow.read(8, 4, 1, 0, &clocks), Some(Fault::AfterWrite(s)) if s.lane == 3));
+        clocks.barrier(&[(0, LIVE, LIVE), (1, LIVE, LIVE)], |_| true);
+        assert_eq!(shadow.write(12, 4, 1, 7, false, &clocks), None);
+        assert_eq!(
+            shadow
+                .read_row(0, 0, 0, false, &clocks)
+                .map(|fault| matches!(fault, Fault::AfterWrite(s) if s.lane == 7)),
+            Some(true)
+        );
+        clocks.barrier(&[(0, LIVE, LIVE), (1, LIVE, LIVE)], |_| true);
+        assert_eq!(shadow.write(0, 16, 1, 0, false, &clocks), None);
+        assert!(!shadow.split[0], "one write covers all of it");
+        assert!(
+            matches!(shadow.write(4, 4, 0, 0, false, &clocks), Some(Fault::AfterWrite(s)) if s.warp == 1)
+        );
+    }
 }

@@ -84,8 +84,8 @@ fn floats() {
 #[test]
 fn compare_and_swap_makes_a_lock() {
     // each lane takes the word from its own number to the next
-    let (last, olds) = contend("cas", "b32", 32, "shared", 0, "%r0, %r2");
-    assert_eq!((last, olds), (0, vec![0; 32])); // %r2 is zero: only lane 0 finds its number
+    let (last, olds) = contend("cas", "b32", 32, "shared", 0, "%r0, 0");
+    assert_eq!((last, olds), (0, vec![0; 32])); // zero stays: only lane 0 finds its number
     let body = "mov.u32 %r0, %tid.x; ld.param.u64 %d5, [k_from]; mov.u32 %r5, 0; st.global.u32 [%d5], %r5; bar.sync 0;\n\
                 add.u32 %r2, %r0, 1; atom.acq_rel.gpu.global.cas.b32 %r9, [%d5], %r0, %r2;";
     assert_eq!(run(body, "%r9", &[vec![0; 32]]), (0..32).collect::<Vec<_>>());

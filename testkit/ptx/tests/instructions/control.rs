@@ -74,7 +74,7 @@ fn hints_do_nothing() {
 
 #[test]
 fn trap_and_divergent_barriers_are_found() {
-    let found = |body: &str| kinds(&run_with(body, "%r9", &[vec![0; 32]], 32, None).1.findings);
+    let found = |body: &str| kinds(&run_with(body, "%r0", &[vec![0; 32]], 32, None).1.findings);
     assert_eq!(found("trap;"), ["trap"]);
     assert_eq!(
         found("mov.u32 %r5, %laneid; setp.lt.u32 %p1, %r5, 9; @%p1 bar.sync 0;"),

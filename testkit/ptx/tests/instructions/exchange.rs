@@ -124,7 +124,7 @@ fn lanes_that_come_late_are_waited_for() {
 #[test]
 fn lanes_that_never_come_are_found() {
     let found = |body: &str| {
-        let body = format!("mov.u32 %r5, %laneid; setp.lt.u32 %p1, %r5, 16;\n{body}");
+        let body = format!("mov.u32 %r9, 0; mov.u32 %r5, %laneid; setp.lt.u32 %p1, %r5, 16;\n{body}");
         let (_, report) = run_with(&body, "%r9", &[vec![0; 32]], 32, None);
         (kinds(&report.findings), report.findings.first().map(|finding| finding.lanes))
     };

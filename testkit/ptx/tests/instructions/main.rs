@@ -15,3 +15,4 @@ mod float16;
 mod harness;
 mod memory;
 mod modules;
+mod registers;

@@ -93,7 +93,7 @@ fn packing_and_unpacking() {
 #[test]
 fn wrong_addresses_are_found() {
     let found = |body: &str| {
-        let (_, report) = run_with(body, "%r9", &[vec![0, 1, 2, 3]], 32, None);
+        let (_, report) = run_with(body, "%r0", &[vec![0, 1, 2, 3]], 32, None);
         kinds(&report.findings)
     };
     assert_eq!(found("ld.shared.u32 %r9, [tile+4096];"), ["out-of-bounds"]);

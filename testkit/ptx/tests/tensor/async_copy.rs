@@ -4,9 +4,10 @@ use ptx::Check;
 
 use crate::harness::{Job, bytes, put};
 
-/// Thread `t`'s 16 bytes: source in `%rd12`, target in `%r20`.
+/// Thread `t`'s 16 bytes: source in `%rd12`, target in `%r20`; what [`READ`] reads is zero before it.
 const PLACES: &str = "mul.wide.u32 %rd12, %r1, 16; add.u64 %rd12, %rd12, %rd2;\n\
-    shl.b32 %r20, %r1, 4; mov.u32 %r21, s; add.u32 %r20, %r20, %r21;\n";
+    shl.b32 %r20, %r1, 4; mov.u32 %r21, s; add.u32 %r20, %r20, %r21;\n\
+    mov.b32 %r30, 0; mov.b32 %r31, 0; mov.b32 %r32, 0; mov.b32 %r33, 0;\n";
 const COPY: &str = "cp.async.cg.shared.global [%r20], [%rd12], 16;\n";
 const WAIT: &str = "cp.async.commit_group; cp.async.wait_group 0;\n";
 const READ: &str = "ld.shared.v4.b32 {%r30, %r31, %r32, %r33}, [%r20];\n";
