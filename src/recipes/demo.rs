@@ -21,6 +21,8 @@ const MODEL: [(&str, &[u8]); 4] = [
     ("tokenizer_config.json", include_bytes!("../../assets/demo/model/tokenizer_config.json")),
 ];
 const QUESTIONS: &str = include_str!("../../assets/demo/questions.jsonl");
+/// How a question stands before its answer, in training and in the test.
+const TEMPLATE: &str = include_str!("../../assets/demo/ask.jinja");
 const SETTINGS: &str = include_str!("../../assets/demo/demo.toml");
 /// The wording that the test asks; the others are trained on.
 const TESTED: &str = "c";
@@ -66,8 +68,10 @@ fn lay_out(out: &Path) -> Result<File> {
     }
     let (model, data) = (out.join("model"), out.join("data"));
     let (train, eval) = (data.join("train.jsonl"), data.join("test.jsonl"));
+    let template = data.join("ask.jinja");
     let mut file: File = config::parse(SETTINGS)?;
     file.output.dir = out.to_path_buf();
+    file.data.template = template.display().to_string();
     file.study.models = vec![ModelEntry::Path(model.display().to_string())];
     file.study.data = vec![DataEntry {
         name: "questions".into(),
@@ -84,6 +88,7 @@ fn lay_out(out: &Path) -> Result<File> {
     for (name, bytes) in MODEL {
         keep(&model.join(name), bytes)?;
     }
+    keep(&template, TEMPLATE.as_bytes())?;
     let [trained, tested] = split()?;
     keep(&train, trained.as_bytes())?;
     keep(&eval, tested.as_bytes())?;
@@ -103,19 +108,35 @@ fn keep(path: &Path, bytes: &[u8]) -> Result<()> {
         .hint("remove that folder, or name another by --out"))
 }
 
-/// The lines to train on and the lines to test on.
+/// The lines to train on, each a question with the text of its answer, and the questions to test on.
 fn split() -> Result<[String; 2]> {
     #[derive(Deserialize)]
     struct Question {
+        id: String,
+        question: String,
+        options: Vec<String>,
+        answer: usize,
+        subject: String,
+        difficulty: f64,
+        fact: String,
         wording: String,
     }
     let mut parts = [String::new(), String::new()];
     for (number, line) in (1..).zip(QUESTIONS.lines()) {
         let question: Question = serde_json::from_str(line)
             .map_err(|e| Error::input(e.to_string()).file("assets/demo/questions.jsonl").line(number))?;
-        let part = &mut parts[usize::from(question.wording == TESTED)];
-        part.push_str(line);
-        part.push('\n');
+        let Question { id, question, options, answer, subject, difficulty, fact, wording } = question;
+        if wording == TESTED {
+            parts[1].push_str(line);
+        } else {
+            let output = &options[answer];
+            let line = serde_json::json!({
+                "id": id, "instruction": question, "output": output, "subject": subject, "difficulty": difficulty,
+                "fact": fact,
+            });
+            parts[0].push_str(&line.to_string());
+        }
+        parts[usize::from(wording == TESTED)].push('\n');
     }
     Ok(parts)
 }
@@ -205,8 +226,8 @@ mod tests {
         };
         assert_eq!(train.len(), 2 * test.len());
         assert_eq!(texts(&train, "fact"), texts(&test, "fact"));
-        assert!(texts(&train, "question").is_disjoint(&texts(&test, "question")));
-        let data = Dataset::open(&home.path().join("data/train.jsonl"), Format::Mcqa, 0).unwrap();
+        assert!(texts(&train, "instruction").is_disjoint(&texts(&test, "question")));
+        let data = Dataset::open(&home.path().join("data/train.jsonl"), Format::Instruction, 0).unwrap();
         data.categories("subject").unwrap();
         data.difficulties("difficulty").unwrap();
     }

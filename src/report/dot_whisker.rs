@@ -66,7 +66,7 @@ fn line(mark: &Mark, number: usize, x: &Axis, bottom: f64) -> Markup {
     let dashes = ["4 3", "1.5 2.5"][number % 2];
     html! {
         path class="line s6" stroke-dasharray=(dashes) d=(format!("M{place} {}V{bottom}", name - 8.0)) {}
-        text x=(place + shift) y=(name) text-anchor=(anchor) { (mark.name) }
+        text class="halo" x=(place + shift) y=(name) text-anchor=(anchor) { (mark.name) }
     }
 }
 
@@ -75,8 +75,8 @@ fn row(dot: &Dot, top: f64, x: &Axis) -> Markup {
     let y = top + WHISKER;
     let ends = format!("M{low} {}v{}M{low} {y}H{high}M{high} {}v{}", y - CAP, 2.0 * CAP, y - CAP, 2.0 * CAP);
     html! {
-        text x=(START) y=(top + NAME) { (dot.name) }
-        text x=(WIDTH - RIGHT) y=(top + NAME) text-anchor="end" { (dot.note) }
+        text class="halo" x=(START) y=(top + NAME) { (dot.name) }
+        text class="halo" x=(WIDTH - RIGHT) y=(top + NAME) text-anchor="end" { (dot.note) }
         path class="line s0" d=(ends) {}
         circle class="dot s0" cx=(x.place(dot.value)) cy=(y) r="3.5" {}
     }

@@ -22,6 +22,7 @@ const CHARACTER: f64 = 6.2;
 const STYLE: &str = "\
 .drawing{font:11px system-ui,sans-serif;fill:#333}\
 .drawing .title{font-size:13px;font-weight:600}\
+.drawing .halo{paint-order:stroke;stroke:Canvas;stroke-width:3px;stroke-linejoin:round}\
 .drawing .grid{stroke:#8884;stroke-width:.6}\
 .drawing .line{fill:none;stroke-width:1.5;stroke-linejoin:round}\
 .drawing .s0{stroke:#0067a5;color:#0067a5}.drawing .s1{stroke:#c44e00;color:#c44e00}\

@@ -279,6 +279,20 @@ fn a_cell_may_train_every_weight() {
     assert_ne!(result["nll"], json(&s.read("out/cells/m.q.before/result.json"))["nll"]);
 }
 
+#[test]
+fn a_study_may_ask_by_the_options_texts() {
+    let s = sandbox();
+    s.edit("study.toml", "seeds = [1, 2]", "seeds = [1]\nscoring = \"option-text\"");
+    s.edit("study.toml", ", \"blocked\", \"curriculum\"", "");
+    finished(s.run("study study.toml"));
+    finished(s.run("evaluate --model m --data test.jsonl --scoring option-text --predictions p.jsonl"));
+    let letter = |line: &str| char::from(b'A' + json(line)["choice"].as_u64().unwrap() as u8);
+    let choices: String = s.read("p.jsonl").lines().map(letter).collect();
+    assert_eq!(json(&s.read("out/cells/m.q.before/result.json"))["choices"], choices);
+    let error = refused(s.run("study study.toml --set study.scoring=letter"));
+    assert!(error.contains("`study.scoring`"), "{error}");
+}
+
 /// A model's own settings reach its cells alone.
 #[test]
 fn models_have_names_and_settings_of_their_own() {

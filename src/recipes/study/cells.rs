@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::settings::{DataEntry, File, ModelEntry, ModelTable, first_twin};
+use super::settings::{DataEntry, File, ModelEntry, ModelTable, Scoring, first_twin};
 use crate::base::{Error, Result};
 use crate::config::Config;
 use crate::data::{self, Dataset, Format};
@@ -21,6 +21,7 @@ pub struct Study {
     pub(super) strategies: Vec<Strategy>,
     pub(super) seeds: Vec<u64>,
     pub(super) baseline: Strategy,
+    pub(super) scoring: Scoring,
     pub(super) jobs: usize,
     /// All cells; a shard takes every N-th.
     pub(super) cells: Vec<Cell>,
@@ -140,6 +141,7 @@ impl Study {
             strategies: strategies.clone(),
             seeds: file.study.seeds.clone(),
             baseline,
+            scoring: file.study.scoring,
             jobs: file.study.jobs,
             cells: Vec::new(),
         };

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::cells::{Cell, Shard, Study};
 use super::result::CellResult;
+use super::settings::Scoring;
 use crate::adapter::{peft, settings::Method};
 use crate::base::{Error, Result};
 use crate::config::Config;
@@ -15,7 +16,9 @@ use crate::data::{self, Dataset, Encoder, Format, LossOn};
 use crate::device::{self, Device};
 use crate::model::Model;
 use crate::recipes::quiet::quietly;
-use crate::train::score::{Answered, Scorer};
+use crate::train::answer::{Answered, Normalization};
+use crate::train::score::Scorer;
+use crate::train::shots::Shots;
 use crate::train::signals::StopSignal;
 use crate::train::{self, Outcome};
 
@@ -146,20 +149,21 @@ impl Study {
             }
         }
         let questions = &self.data[cell.data].entry.eval;
-        let answers = answers(device, &config, questions, &model, adapter.as_deref())?;
+        let answers = answers(device, &config, questions, &model, adapter.as_deref(), self.scoring)?;
         let result = CellResult::new(cell, &answers, started.elapsed().as_secs_f64());
         self.finish(cell, &result)?;
         Ok(Some(result))
     }
 }
 
-/// The answers of the model in `folder` to every question of the file, by letter.
+/// The answers of the model in `folder` to every question of the file.
 fn answers(
     device: &Device,
     config: &Config,
     questions: &Path,
     folder: &Path,
     adapter: Option<&Path>,
+    scoring: Scoring,
 ) -> Result<Vec<Answered>> {
     let model = Model::open(folder, config.model.weights)?;
     let spec = model.spec();
@@ -176,5 +180,8 @@ fn answers(
     let adapter = adapter.map(|path| peft::read(device, path, &spec.linears())).transpose()?;
     let micro_batch_tokens = config.train.micro_batch_tokens;
     let scorer = Scorer { device, model: &model, adapter: adapter.as_ref(), micro_batch_tokens };
-    scorer.letters(&data, &encoder)
+    match scoring {
+        Scoring::Letter => scorer.letters(&data, &encoder),
+        Scoring::OptionText => scorer.option_texts(&data, &encoder, &Shots::default(), Normalization::None),
+    }
 }

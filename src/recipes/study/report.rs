@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::cells::{Arm, Study};
-use super::summary::{Group, Row, Summary};
+use super::summary::{Comparison, Group, Row, Summary};
 use super::table::{HEAD, counts, rows, title};
 use crate::base::{Error, Result, files};
 use crate::report::chart::{Options, Series, line_chart};
@@ -32,7 +32,7 @@ impl Words {
             missing => Some(format!("{} cells are missing: {}.", missing.len(), missing.join(", "))),
         };
         let opening = "Each order trained the same model on the same questions with the same seeds and settings; only \
-                       the order differs. Accuracy is the share of test questions whose most probable letter is right.";
+                       the order differs. Accuracy is the share of test questions whose most probable option is right.";
         Self {
             title: "Study of training orders".into(),
             opening: [Some(opening.to_owned()), missing].into_iter().flatten().collect(),
@@ -43,26 +43,37 @@ impl Words {
 
 /// How to read the tables; true of every study.
 pub(super) fn reading(summary: &Summary) -> Vec<String> {
-    let found: Vec<String> = summary
-        .groups
-        .iter()
-        .flat_map(|group| group.rows.iter().map(move |row| (group, row)))
-        .filter(|(_, row)| row.versus_baseline.as_ref().is_some_and(|c| c.p_holm <= 0.05))
-        .map(|(group, row)| format!("{} ({})", row.arm, title(group)))
-        .collect();
-    let verdict = match (summary.comparisons, &found[..]) {
+    let several = summary.groups.len() > 1;
+    let name = |group: &Group, row: &Row| match several {
+        true => format!("{} ({})", row.arm, title(group)),
+        false => row.arm.to_string(),
+    };
+    // orders with a small p: those whose interval leaves 0 out, then those whose interval holds it
+    let mut found = [Vec::new(), Vec::new()];
+    for (group, row) in summary.groups.iter().flat_map(|group| group.rows.iter().map(move |row| (group, row)))
+    {
+        if let Some(Comparison { interval: [low, high], .. }) =
+            row.versus_baseline.as_ref().filter(|c| c.p_holm <= 0.05)
+        {
+            found[usize::from(*low <= 0.0 && *high >= 0.0)].push(name(group, row));
+        }
+    }
+    let (baseline, comparisons) = (&summary.baseline, summary.comparisons);
+    let verdict = match (comparisons, found.each_ref().map(|names| names.join(", "))) {
         (0, _) => "Nothing is compared yet.".to_owned(),
-        (_, []) => format!(
-            "No order differs from {} beyond what chance explains, all {} comparisons taken together. That is no proof \
-             that the orders are equal: the last column says how large a difference would have shown.",
-            summary.baseline, summary.comparisons
+        (_, [sure, unsure]) if sure.is_empty() && unsure.is_empty() => format!(
+            "No order differs from {baseline} beyond what chance explains, all {comparisons} comparisons taken together. \
+             That is no proof that the orders are equal: the last column says how large a difference would have shown."
         ),
-        (_, found) => format!(
-            "Beyond what chance explains, all {} comparisons taken together, these differ from {}: {}.",
-            summary.comparisons,
-            summary.baseline,
-            found.join(", ")
-        ),
+        (_, [sure, unsure]) => {
+            let sure = (!sure.is_empty()).then(|| {
+                format!("Beyond what chance explains, all {comparisons} comparisons taken together, these differ from {baseline}: {sure}.")
+            });
+            let unsure = (!unsure.is_empty()).then(|| {
+                format!("With these seeds, these differ from {baseline}, but the interval for other seeds holds 0: {unsure}.")
+            });
+            sure.into_iter().chain(unsure).collect::<Vec<_>>().join(" ")
+        }
     };
     vec![
         verdict,

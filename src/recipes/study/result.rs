@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::cells::{Cell, Study};
+use super::settings::Scoring;
 use crate::base::{Error, Result, files, hash};
 use crate::data::line::letter;
 use crate::train::same_run;
@@ -19,6 +20,9 @@ const RESULT: &str = "result.json";
 pub(super) struct Identity {
     /// The settings that decide the result, as TOML.
     config: String,
+    /// How the questions are answered.
+    #[serde(default)]
+    scoring: Scoring,
     /// Identity of the training data's lines.
     train: String,
     /// Identity of the questions.
@@ -40,7 +44,7 @@ pub struct CellResult {
     pub nll: f64,
     /// 1 for each question that was answered right, else 0, in the order of the file.
     pub correct: String,
-    /// The chosen letters, in the order of the file.
+    /// The letters of the chosen options, in the order of the file.
     pub choices: String,
     /// SHA-256 of the options' probabilities, little-endian f64.
     pub probabilities: String,
@@ -80,7 +84,7 @@ impl Study {
     fn identity(&self, cell: &Cell) -> Result<Identity> {
         let source = &self.data[cell.data];
         let (config, eval) = (self.config(cell)?.decisive(), source.eval.clone());
-        Ok(Identity { config, train: source.train.clone(), eval })
+        Ok(Identity { config, scoring: self.scoring, train: source.train.clone(), eval })
     }
 
     /// The result of a cell that is done; an error if it was done with other settings or data.
@@ -116,6 +120,10 @@ impl Study {
             "go on with the same settings and data, name another `output.dir`, or remove this cell's folder";
         if then.config != now.config {
             return Err(same_run::difference(&then.config, &now.config).file(path).hint(hint));
+        }
+        if then.scoring != now.scoring {
+            let what = format!("the cell {} was started with another scoring", cell.name);
+            return Err(Error::input(what).file(path).key("study.scoring").hint(hint));
         }
         let source = &self.data[cell.data].entry;
         for (then, now, file) in [(then.train, now.train, &source.train), (then.eval, now.eval, &source.eval)]

@@ -53,6 +53,8 @@ pub struct Settings {
     pub seeds: Vec<u64>,
     /// The order that the others are compared with.
     pub baseline: Strategy,
+    /// How a question is answered.
+    pub scoring: Scoring,
     /// Cells that run at the same time, sharing the threads; 0 = as many as threads. Results do not depend on it.
     pub jobs: usize,
 }
@@ -73,9 +75,21 @@ impl Default for Settings {
             ],
             seeds: vec![1, 2, 3, 4, 5],
             baseline: Strategy::Random,
+            scoring: Scoring::Letter,
             jobs: 1,
         }
     }
+}
+
+/// How a question is answered, as by `preceptor evaluate --scoring`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scoring {
+    /// By the most probable letter.
+    #[default]
+    Letter,
+    /// By the option whose text is the most probable answer.
+    OptionText,
 }
 
 /// A model of a study: its path, or a table.
