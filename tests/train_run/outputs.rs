@@ -149,7 +149,8 @@ fn old_checkpoints_make_room() {
 fn the_best_adapter_is_kept() {
     let s = Sandbox::new();
     // Training on these lines makes what it never trains on less and less likely: the first adapter is the best.
-    let elsewhere = |i: usize| format!("{{\"input_ids\": [1, 2, 3], \"labels\": [-100, -100, 0], \"id\": \"{i}\"}}\n");
+    let elsewhere =
+        |i: usize| format!("{{\"input_ids\": [1, 2, 3], \"labels\": [-100, -100, 0], \"id\": \"{i}\"}}\n");
     s.write("e.jsonl", (0..4).map(elsewhere).collect::<String>());
     let sets = [
         "data.eval=e.jsonl",
