@@ -148,11 +148,14 @@ fn old_checkpoints_make_room() {
 #[test]
 fn the_best_adapter_is_kept() {
     let s = Sandbox::new();
+    // Training on these lines makes what it never trains on less and less likely: the first adapter is the best.
+    let elsewhere = |i: usize| format!("{{\"input_ids\": [1, 2, 3], \"labels\": [-100, -100, 0], \"id\": \"{i}\"}}\n");
+    s.write("e.jsonl", (0..4).map(elsewhere).collect::<String>());
     let sets = [
-        "data.eval=d.jsonl",
+        "data.eval=e.jsonl",
         "train.eval_steps=1",
         "train.keep_best=true",
-        "train.learning_rate=3.0",
+        "train.learning_rate=0.05",
         "train.lr_scheduler_type=constant",
     ];
     train(&s, "out", &sets);
