@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-#[expect(dead_code, reason = "other tests use the rest of it")]
 #[path = "sandbox/mod.rs"]
 mod sandbox;
 
