@@ -263,6 +263,26 @@ fn a_cell_of_other_settings_or_data_is_not_taken_for_this_one() {
 }
 
 /// Full fine-tuning leaves a model instead of an adapter.
+/// The cell says what `evaluate` says of the same scoring, and is not taken for one of another.
+#[test]
+fn a_study_may_ask_by_the_options_texts() {
+    let s = sandbox();
+    s.edit("study.toml", "seeds = [1, 2]", "seeds = [1, 2]\nscoring = \"option-text\"");
+    finished(s.run("study study.toml --shard 0/9"));
+    let measured =
+        json(&finished(s.run("evaluate --model m --data test.jsonl --scoring option-text --json")).stdout);
+    let found = json(&s.read("out/cells/m.q.before/result.json"));
+    assert_eq!(found["accuracy"], measured["accuracy"]);
+    assert_eq!(found["nll"], measured["nll"]);
+    let by_letter = json(&finished(s.run("evaluate --model m --data test.jsonl --json")).stdout);
+    assert_ne!(found["nll"], by_letter["nll"]);
+    let error = refused(s.run("study study.toml --set study.scoring=letter"));
+    assert!(
+        error.contains("`study.scoring`: the cell m.q.before was started with another scoring"),
+        "{error}"
+    );
+}
+
 #[test]
 fn a_cell_may_train_every_weight() {
     let s = sandbox();
