@@ -262,18 +262,24 @@ fn a_cell_of_other_settings_or_data_is_not_taken_for_this_one() {
     finished(s.run("study study.toml --set train.logging_steps=2 --set study.seeds=[1,3]"));
 }
 
-/// Full fine-tuning leaves a model instead of an adapter.
 /// The cell says what `evaluate` says of the same scoring, and is not taken for one of another.
 #[test]
 fn a_study_may_ask_by_the_options_texts() {
     let s = sandbox();
     s.edit("study.toml", "seeds = [1, 2]", "seeds = [1, 2]\nscoring = \"option-text\"");
     finished(s.run("study study.toml --shard 0/9"));
-    let measured =
-        json(&finished(s.run("evaluate --model m --data test.jsonl --scoring option-text --json")).stdout);
+    let measured = json(
+        &finished(
+            s.run("evaluate --model m --data test.jsonl --scoring option-text --predictions p.jsonl --json"),
+        )
+        .stdout,
+    );
+    let letter = |line: &str| char::from(b'A' + json(line)["choice"].as_u64().unwrap() as u8);
+    let choices: String = s.read("p.jsonl").lines().map(letter).collect();
     let found = json(&s.read("out/cells/m.q.before/result.json"));
     assert_eq!(found["accuracy"], measured["accuracy"]);
     assert_eq!(found["nll"], measured["nll"]);
+    assert_eq!(found["choices"], choices);
     let by_letter = json(&finished(s.run("evaluate --model m --data test.jsonl --json")).stdout);
     assert_ne!(found["nll"], by_letter["nll"]);
     let error = refused(s.run("study study.toml --set study.scoring=letter"));
@@ -283,6 +289,7 @@ fn a_study_may_ask_by_the_options_texts() {
     );
 }
 
+/// Full fine-tuning leaves a model instead of an adapter.
 #[test]
 fn a_cell_may_train_every_weight() {
     let s = sandbox();
@@ -297,20 +304,6 @@ fn a_cell_may_train_every_weight() {
         ["out/cells/m.q.random.seed-1/result.json", "metrics.json"].map(|file| json(&s.read(file)));
     assert_eq!(result["nll"], metrics["nll"]);
     assert_ne!(result["nll"], json(&s.read("out/cells/m.q.before/result.json"))["nll"]);
-}
-
-#[test]
-fn a_study_may_ask_by_the_options_texts() {
-    let s = sandbox();
-    s.edit("study.toml", "seeds = [1, 2]", "seeds = [1]\nscoring = \"option-text\"");
-    s.edit("study.toml", ", \"blocked\", \"curriculum\"", "");
-    finished(s.run("study study.toml"));
-    finished(s.run("evaluate --model m --data test.jsonl --scoring option-text --predictions p.jsonl"));
-    let letter = |line: &str| char::from(b'A' + json(line)["choice"].as_u64().unwrap() as u8);
-    let choices: String = s.read("p.jsonl").lines().map(letter).collect();
-    assert_eq!(json(&s.read("out/cells/m.q.before/result.json"))["choices"], choices);
-    let error = refused(s.run("study study.toml --set study.scoring=letter"));
-    assert!(error.contains("`study.scoring`"), "{error}");
 }
 
 /// A model's own settings reach its cells alone.
