@@ -2,6 +2,7 @@
 //! which criterion divides by the time (1 element = 1 FLOP).
 
 use std::hint::black_box;
+use std::slice;
 
 use criterion::measurement::WallTime;
 use criterion::{
@@ -13,10 +14,11 @@ use preceptor::ops::adamw::{self, Constants};
 use preceptor::ops::attention::{self, Heads, Layout, Saved};
 use preceptor::ops::cross_entropy::{self, Gradients, Target};
 use preceptor::ops::gated::{self, Activation};
+use preceptor::ops::linear::{self, Linear, Write};
 use preceptor::ops::lora::{self, Dropout, Factors};
 use preceptor::ops::rmsnorm::{self, Gain};
 use preceptor::ops::rope::{self, Turn};
-use preceptor::ops::{embedding, linear, rows};
+use preceptor::ops::{embedding, rows};
 use preceptor::tensor::Forest;
 
 const D: usize = 576;
@@ -160,24 +162,39 @@ fn linears(criterion: &mut Criterion) {
         let device = &bench.device;
 
         let mut group = criterion.benchmark_group("linear");
+        let linear = Linear::plain(&w);
         measure(&mut group, "forward", n, flops(2 * n * D * F), || {
-            linear::forward(device, black_box(&x), &w, None, &mut y);
+            linear::forward(device, black_box(&x), &[linear], slice::from_mut(&mut y));
         });
+        measure(&mut group, "forward, adapter", n, flops(2 * n * (D + R) * F), || {
+            let part = linear::Adapter { narrow: &xa, factor: factors.b, scale: factors.scale };
+            let linear = Linear { adapter: Some(part), ..linear };
+            linear::forward(device, black_box(&x), &[linear], slice::from_mut(&mut y));
+        });
+        let back = |adapter| [linear::Back { dy: &dy, weight: &w, adapter }];
         measure(&mut group, "backward", n, flops(2 * n * D * F), || {
-            linear::backward(device, black_box(&dy), &w, &mut dx);
+            linear::backward(device, black_box(&back(None)), &mut dx, Write::Set);
+        });
+        measure(&mut group, "backward, adapter", n, flops(2 * n * D * (F + R)), || {
+            let part = linear::Adapter { narrow: &xa, factor: factors.a, scale: 1.0 };
+            linear::backward(device, black_box(&back(Some(part))), &mut dx, Write::Set);
         });
         group.finish();
 
         let mut group = criterion.benchmark_group("lora");
         let names: Vec<(u32, u32)> = (0..n as u32).map(|i| (i / 128, i % 128)).collect();
         let dropout = Dropout { philox: &philox, rate: 0.1, update: 0, module: 0, rows: &names };
-        for (dropped, dropout) in [("", None), (", dropout", Some(&dropout))] {
-            measure(&mut group, &format!("forward{dropped}"), n, flops(2 * n * R * (D + F)), || {
-                lora::forward(device, black_box(&x), factors, dropout, &mut xa, &mut y);
+        for (dropped, dropout) in [("", None), (", dropout", Some(dropout))] {
+            let adapter = lora::Adapter { factors, dropout };
+            measure(&mut group, &format!("forward{dropped}"), n, flops(2 * n * R * D), || {
+                lora::forward(device, black_box(&x), &[adapter], slice::from_mut(&mut xa));
             });
-            measure(&mut group, &format!("backward{dropped}"), n, flops(4 * n * R * (D + F)), || {
-                let (da, db) = gradients.two_parts_mut(0..R * D, R * D..R * D + F * R);
-                lora::backward(device, black_box(&dy), &x, &xa, factors, dropout, da, db, Some(&mut dx));
+            let backs = [lora::Back { dy: &dy, xa: &xa, adapter }];
+            measure(&mut group, &format!("backward{dropped}"), n, flops(2 * n * R * (D + 2 * F)), || {
+                let dbs = gradients.parts_mut([R * D..R * D + F * R]);
+                let dxas = lora::backward_b(device, black_box(&backs), dbs);
+                let das = gradients.parts_mut([0..R * D]);
+                lora::backward_a(device, &x, &backs, &dxas, das, Some(&mut dx));
             });
         }
         group.finish();

@@ -58,11 +58,17 @@ impl Buffer {
         PartMut::new(&mut self.values_mut()[range])
     }
 
-    /// Two runs of values at once; the first ends before the second starts.
-    pub fn two_parts_mut(&mut self, first: Range<usize>, second: Range<usize>) -> (PartMut<'_>, PartMut<'_>) {
-        assert!(first.end <= second.start, "the parts overlap or stand in the other order");
-        let (left, right) = self.values_mut()[..second.end].split_at_mut(second.start);
-        (PartMut(&mut left[first]), PartMut(right))
+    /// Runs of values to be written, all at once; each ends before the next starts.
+    pub fn parts_mut(&mut self, ranges: impl IntoIterator<Item = Range<usize>>) -> Vec<PartMut<'_>> {
+        let (mut rest, mut done) = (self.values_mut(), 0);
+        let mut part = |range: Range<usize>| {
+            assert!(done <= range.start, "the parts overlap or stand in another order");
+            let (_, from) = std::mem::take(&mut rest).split_at_mut(range.start - done);
+            let (part, after) = from.split_at_mut(range.len());
+            (rest, done) = (after, range.end);
+            PartMut(part)
+        };
+        ranges.into_iter().map(&mut part).collect()
     }
 
     /// One row.

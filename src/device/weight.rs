@@ -69,6 +69,14 @@ impl Weight {
         }
     }
 
+    /// Whether it is read where it is, as f32.
+    pub fn is_f32(&self) -> bool {
+        match &self.source {
+            Source::Mapped { dtype, paired, .. } => *dtype == DType::F32 && *paired == 0,
+            Source::Owned(_) => true,
+        }
+    }
+
     /// The same matrix, whose stored rows 2i and 2i + 1 of each head of `head` rows are the rows i and
     /// i + `head`/2 that it is used with: GGUF keeps the two rows of a rotary pair side by side where
     /// Hugging Face keeps them half a head apart.

@@ -134,9 +134,14 @@ pub(super) fn forward(
 
     let (n, x_rrms) = step.norm(x, block.attention_norm);
     let n_asked = queries.map(|rows| gather(device, &n, rows));
-    let q = step.linear(Projection::Q, n_asked.as_ref().unwrap_or(&n), asked);
-    let k = step.linear(Projection::K, &n, all);
-    let v = step.linear(Projection::V, &n, all);
+    let [q, k, v] = match &n_asked {
+        None => step.linears([Projection::Q, Projection::K, Projection::V], &n, all),
+        Some(n_asked) => {
+            let [q] = step.linears([Projection::Q], n_asked, asked);
+            let [k, v] = step.linears([Projection::K, Projection::V], &n, all);
+            [q, k, v]
+        }
+    };
     drop((n, n_asked));
     let (mut q, q_normed) = step.optional_norm(q, block.query_norm);
     let (mut k, k_normed) = step.optional_norm(k, block.key_norm);
@@ -149,7 +154,7 @@ pub(super) fn forward(
     let (keys, values) = past.map_or((&k, &v), |past| past.and(device, &k, &v));
     attention::forward(device, &heads, &asked.layout, &q, keys, values, &mut o, &mut lse);
 
-    let projected = step.linear(Projection::O, &o, asked);
+    let [projected] = step.linears([Projection::O], &o, asked);
     let (mut mid, o_normed) = step.optional_norm(projected, block.attention_output_norm);
     match queries {
         None => rows::add(device, x, &mut mid),
@@ -157,11 +162,10 @@ pub(super) fn forward(
     }
 
     let (n, mid_rrms) = step.norm(&mid, block.mlp_norm);
-    let g = step.linear(Projection::Gate, &n, asked);
-    let u = step.linear(Projection::Up, &n, asked);
+    let [g, u] = step.linears([Projection::Gate, Projection::Up], &n, asked);
     let mut m = device.buffer(asked.len(), spec.intermediate);
     gated::forward(device, spec.activation, &g, &u, &mut m);
-    let projected = step.linear(Projection::Down, &m, asked);
+    let [projected] = step.linears([Projection::Down], &m, asked);
     let (mut out, out_normed) = step.optional_norm(projected, block.mlp_output_norm);
     rows::add(device, &mid, &mut out);
 
@@ -208,8 +212,8 @@ pub(super) fn backward(
     let d_projected = step.optional_norm(&d_out, out_normed, block.mlp_output_norm);
     let mut m = device.buffer(asked.len(), spec.intermediate);
     gated::forward(device, spec.activation, &g, &u, &mut m);
-    let mut dm = device.zeros(asked.len(), spec.intermediate);
-    step.linear(Projection::Down, d_projected.as_ref().unwrap_or(&d_out), &m, asked, &mut dm);
+    let mut dm = device.buffer(asked.len(), spec.intermediate);
+    step.linears(&[(Projection::Down, d_projected.as_ref().unwrap_or(&d_out))], &m, asked, &mut dm);
     drop((m, d_projected));
     if !need.reaches(Projection::Gate) {
         return None;
@@ -217,9 +221,8 @@ pub(super) fn backward(
     gated::backward(device, spec.activation, &dm, &mut g, &mut u);
     drop(dm);
     let n = step.norm_again(&mid, &mid_rrms, block.mlp_norm);
-    let mut dn = device.zeros(asked.len(), spec.hidden);
-    step.linear(Projection::Gate, &g, &n, asked, &mut dn);
-    step.linear(Projection::Up, &u, &n, asked, &mut dn);
+    let mut dn = device.buffer(asked.len(), spec.hidden);
+    step.linears(&[(Projection::Gate, &g), (Projection::Up, &u)], &n, asked, &mut dn);
     drop((n, g, u));
     if !need.reaches(Projection::O) {
         return None;
@@ -229,8 +232,8 @@ pub(super) fn backward(
     drop((dn, mid));
 
     let d_projected = step.optional_norm(&d_mid, o_normed, block.attention_output_norm);
-    let mut d_o = device.zeros(asked.len(), spec.query_width());
-    step.linear(Projection::O, d_projected.as_ref().unwrap_or(&d_mid), &o, asked, &mut d_o);
+    let mut d_o = device.buffer(asked.len(), spec.query_width());
+    step.linears(&[(Projection::O, d_projected.as_ref().unwrap_or(&d_mid))], &o, asked, &mut d_o);
     drop(d_projected);
     if !need.reaches(Projection::Q) {
         return None;
@@ -248,27 +251,28 @@ pub(super) fn backward(
     let dq = step.optional_norm(&dq, q_normed, block.query_norm).unwrap_or(dq);
     let dk = step.optional_norm(&dk, k_normed, block.key_norm).unwrap_or(dk);
     let n = step.norm_again(&x, &x_rrms, block.attention_norm);
-    let mut dn = device.zeros(all.len(), spec.hidden);
+    let mut dn = device.buffer(all.len(), spec.hidden);
+    let (of_q, of_k, of_v) = ((Projection::Q, &dq), (Projection::K, &dk), (Projection::V, &dv));
+    let mut of_asked = None;
     match queries {
-        None => step.linear(Projection::Q, &dq, &n, asked, &mut dn),
+        None => step.linears(&[of_q, of_k, of_v], &n, all, &mut dn),
         Some(rows) => {
-            let mut dn_asked = device.zeros(asked.len(), spec.hidden);
-            step.linear(Projection::Q, &dq, &gather(device, &n, rows), asked, &mut dn_asked);
-            rows::scatter_add(device, &dn_asked, &rows.tokens, &mut dn);
+            step.linears(&[of_k, of_v], &n, all, &mut dn);
+            let dn_asked = of_asked.insert(device.buffer(asked.len(), spec.hidden));
+            step.linears(&[of_q], &gather(device, &n, rows), asked, dn_asked);
         }
     }
-    step.linear(Projection::K, &dk, &n, all, &mut dn);
-    step.linear(Projection::V, &dv, &n, all, &mut dn);
     if need != Need::Input {
         return None;
     }
-    let mut dx = match queries {
-        None => d_mid,
-        Some(rows) => {
+    let mut dx = match (queries, of_asked) {
+        (Some(rows), Some(dn_asked)) => {
+            rows::scatter_add(device, &dn_asked, &rows.tokens, &mut dn);
             let mut dx = device.zeros(all.len(), spec.hidden);
             rows::scatter_add(device, &d_mid, &rows.tokens, &mut dx);
             dx
         }
+        _ => d_mid,
     };
     step.norm(&dn, &x, &x_rrms, block.attention_norm, &mut dx);
     Some(dx)
@@ -281,14 +285,22 @@ fn gather(device: &Device, x: &Buffer, rows: &TokenRows) -> Buffer {
 }
 
 impl Context<'_> {
-    fn dropout<'a>(&'a self, number: u32, rows: &'a TokenRows) -> Option<Dropout<'a>> {
-        self.dropout.map(|run| Dropout {
+    /// The adapter of a linear, if it has one; `rows` are those of its input.
+    fn adapter<'a>(
+        &'a self,
+        layer: usize,
+        projection: Projection,
+        rows: &'a TokenRows,
+    ) -> Option<lora::Adapter<'a>> {
+        let module = self.adapter?.module(layer, projection)?;
+        let dropout = self.dropout.map(|run| Dropout {
             philox: &run.philox,
             rate: run.rate,
             update: run.update,
-            module: number,
+            module: module.linear.number(),
             rows: &rows.names,
-        })
+        });
+        Some(lora::Adapter { factors: self.adapter?.factors(module), dropout })
     }
 }
 
@@ -320,19 +332,44 @@ impl Step<'_> {
         }
     }
 
-    fn linear(&mut self, projection: Projection, x: &Buffer, rows: &TokenRows) -> Buffer {
-        let Context { device, model, adapter, .. } = *self.context;
-        let LinearWeights { weight, bias } = self.block.linear(projection);
-        let weight = model.weight(weight);
-        let mut y = device.buffer(x.rows(), weight.rows());
-        linear::forward(device, x, weight, bias.map(|bias| model.weight(bias)), &mut y);
-        if let Some((adapter, module)) = adapter.and_then(|a| Some((a, a.module(self.layer, projection)?))) {
-            let mut xa = device.buffer(x.rows(), module.rank);
-            let dropout = self.context.dropout(module.linear.number(), rows);
-            lora::forward(device, x, adapter.factors(module), dropout.as_ref(), &mut xa, &mut y);
-            self.xa[projection as usize] = Some(xa);
+    /// The linears that read `x`.
+    fn linears<const K: usize>(
+        &mut self,
+        projections: [Projection; K],
+        x: &Buffer,
+        rows: &TokenRows,
+    ) -> [Buffer; K] {
+        let Context { device, model, .. } = *self.context;
+        let context = self.context;
+        let adapters = projections.map(|p| context.adapter(self.layer, p, rows));
+        let found: Vec<lora::Adapter<'_>> = adapters.iter().flatten().copied().collect();
+        let mut xas: Vec<Buffer> = found.iter().map(|a| device.buffer(x.rows(), a.factors.rank)).collect();
+        lora::forward(device, x, &found, &mut xas);
+
+        let mut kept = xas.into_iter();
+        for (projection, adapter) in projections.iter().zip(&adapters) {
+            self.xa[*projection as usize] = adapter.and_then(|_| kept.next());
         }
-        y
+        let linears = projections.map(|projection| {
+            let LinearWeights { weight, bias } = self.block.linear(projection);
+            let narrow = self.xa[projection as usize].as_ref();
+            let adapter = narrow.zip(context.adapter(self.layer, projection, rows));
+            linear::Linear {
+                weight: model.weight(weight),
+                bias: bias.map(|bias| model.weight(bias)),
+                adapter: adapter.map(|(narrow, lora::Adapter { factors, .. })| linear::Adapter {
+                    narrow,
+                    factor: factors.b,
+                    scale: factors.scale,
+                }),
+            }
+        });
+        let mut ys = projections.map(|p| {
+            let LinearWeights { weight, .. } = self.block.linear(p);
+            device.buffer(x.rows(), model.weight(weight).rows())
+        });
+        linear::forward(device, x, &linears, &mut ys);
+        ys
     }
 }
 
@@ -375,28 +412,55 @@ impl StepBack<'_> {
         Some(dx)
     }
 
-    /// Adds the gradients of the adapter, or of the linear's own weights, and, where something below needs it,
-    /// the gradient of `x`.
-    fn linear(&mut self, projection: Projection, dy: &Buffer, x: &Buffer, rows: &TokenRows, dx: &mut Buffer) {
-        let Context { device, model, adapter, .. } = *self.context;
-        let LinearWeights { weight, bias } = self.block.linear(projection);
-        let mut dx = self.need.input_of(projection).then_some(dx);
+    /// For the linears that read `x`, given their dy: adds the gradients of the adapters, or of the linears' own
+    /// weights, and, where something below needs it, writes the gradient of `x`.
+    fn linears(&mut self, of: &[(Projection, &Buffer)], x: &Buffer, rows: &TokenRows, dx: &mut Buffer) {
+        let Context { device, model, .. } = *self.context;
+        let mut dx = self.need.input_of(of[0].0).then_some(dx);
+        for &(projection, dy) in of {
+            let LinearWeights { weight, bias } = self.block.linear(projection);
+            if let Some(dw) = self.gradient_of(weight) {
+                linear::weight_gradient(device, dy, x, dw);
+            }
+            if let Some(db) = bias.and_then(|bias| self.gradient_of(bias)) {
+                linear::bias_gradient(device, dy, db);
+            }
+        }
+
+        let context = self.context;
+        let adapters: Vec<_> = of.iter().map(|&(p, _)| context.adapter(self.layer, p, rows)).collect();
+        let xas: Vec<_> = of.iter().map(|&(p, _)| self.xa[p as usize].take()).collect();
+        let of_adapters = of.iter().zip(&adapters).zip(&xas);
+        let backs: Vec<lora::Back<'_>> = of_adapters
+            .filter_map(|((&(_, dy), adapter), xa)| {
+                let xa = adapter.as_ref().map(|_| xa.as_ref().expect("the forward pass kept x A^T"))?;
+                Some(lora::Back { dy, xa, adapter: (*adapter)? })
+            })
+            .collect();
+        let modules = || of.iter().filter_map(|&(p, _)| context.adapter?.module(self.layer, p));
+        let dbs = self.gradients.parts_mut(modules().map(|module| module.b.clone()));
+        let dxas = lora::backward_b(device, &backs, dbs);
+
         if let Some(dx) = dx.as_deref_mut() {
-            linear::backward(device, dy, model.weight(weight), dx);
+            let mut dxas = dxas.iter();
+            let linears = of.iter().zip(&adapters).map(|(&(projection, dy), adapter)| {
+                let narrow = adapter.and_then(|_| dxas.next());
+                let undropped = narrow.zip(*adapter).filter(|(_, adapter)| adapter.dropout.is_none());
+                let LinearWeights { weight, .. } = self.block.linear(projection);
+                linear::Back {
+                    dy,
+                    weight: model.weight(weight),
+                    adapter: undropped.map(|(narrow, adapter)| linear::Adapter {
+                        narrow,
+                        factor: adapter.factors.a,
+                        scale: 1.0,
+                    }),
+                }
+            });
+            let linears: Vec<linear::Back<'_>> = linears.collect();
+            linear::backward(device, &linears, dx, linear::Write::Set);
         }
-        if let Some(dw) = self.gradient_of(weight) {
-            linear::weight_gradient(device, dy, x, dw);
-        }
-        if let Some(db) = bias.and_then(|bias| self.gradient_of(bias)) {
-            linear::bias_gradient(device, dy, db);
-        }
-        let Some((adapter, module)) = adapter.and_then(|a| Some((a, a.module(self.layer, projection)?)))
-        else {
-            return;
-        };
-        let xa = self.xa[projection as usize].take().expect("the forward pass kept x A^T of every adapter");
-        let dropout = self.context.dropout(module.linear.number(), rows);
-        let (da, db) = self.gradients.two_parts_mut(module.a.clone(), module.b.clone());
-        lora::backward(device, dy, x, &xa, adapter.factors(module), dropout.as_ref(), da, db, dx);
+        let das = self.gradients.parts_mut(modules().map(|module| module.a.clone()));
+        lora::backward_a(device, x, &backs, &dxas, das, dx);
     }
 }

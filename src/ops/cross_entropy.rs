@@ -18,6 +18,7 @@ use rayon::prelude::*;
 use crate::device::cpu::simd::{self, widest};
 use crate::device::cpu::{Mat, exp};
 use crate::device::{Buffer, Device, PartMut, Weight};
+use crate::ops::linear::{self, Linear};
 
 /// One loss at a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -90,7 +91,7 @@ pub fn logits_at(device: &Device, h: &Buffer, head: &Weight, row: usize, tokens:
 /// All logits, S x V: for tools and tests; training never asks.
 pub fn logits(device: &Device, h: &Buffer, head: &Weight) -> Buffer {
     let mut z = device.buffer(h.rows(), head.rows());
-    super::linear::forward(device, h, head, None, &mut z);
+    linear::forward(device, h, &[Linear::plain(head)], std::slice::from_mut(&mut z));
     z
 }
 

@@ -1,4 +1,4 @@
-//! The low-rank update of a linear.
+//! The low-rank update of linears that read the same x.
 //!
 //! ```text
 //! z = x * mask / (1 - p)           (dropout; z = x without)
@@ -6,14 +6,15 @@
 //! dxa = s dy B        dB += s dy^T xa        dA += dxa^T z        dx += (dxa A) * mask / (1 - p)
 //! ```
 //!
-//! Shapes: x N x in, A R x in, B out x R, xa N x R, y N x out; s is alpha/R (rsLoRA: alpha/sqrt(R)).
+//! Shapes: x N x in, A R x in, B out x R, xa N x R, y N x out; s is alpha/R (rsLoRA: alpha/sqrt(R)). What is added to y
+//! and, without dropout, to dx is one more term of the linear's own sums: see `ops::linear`.
 //! Source: Hu et al. 2021 (LoRA); docs/math.md#lora. Cost: 2 N R (in + out) FLOPs forward, twice that backward.
 
 pub mod cuda;
 
 use crate::base::philox::{LANES, Philox};
-use crate::device::cpu::Mat;
 use crate::device::cpu::simd::widest;
+use crate::device::cpu::{Mat, Sum};
 use crate::device::{Buffer, Device, Part, PartMut};
 
 /// One adapter's matrices and scale.
@@ -32,13 +33,19 @@ pub struct Factors<'a> {
 /// s B A, out x in: what the adapter adds to its linear's weight.
 pub fn update(device: &Device, factors: Factors<'_>, outputs: usize, inputs: usize) -> Buffer {
     let Device::Cpu(cpu) = device;
-    let (a, b) = (
-        Mat::new(factors.a.values(), factors.rank, inputs),
-        Mat::new(factors.b.values(), outputs, factors.rank),
-    );
     let mut update = device.buffer(outputs, inputs);
-    cpu.gemm(update.values_mut(), b, a, factors.scale, false);
+    cpu.gemm(update.values_mut(), factors.b(outputs), factors.a(inputs), factors.scale, false);
     update
+}
+
+impl<'a> Factors<'a> {
+    fn a(self, inputs: usize) -> Mat<'a> {
+        Mat::new(self.a.values(), self.rank, inputs)
+    }
+
+    fn b(self, outputs: usize) -> Mat<'a> {
+        Mat::new(self.b.values(), outputs, self.rank)
+    }
 }
 
 /// Which inputs of one module are dropped in one update.
@@ -149,59 +156,84 @@ impl Dropout<'_> {
     }
 }
 
-/// y += s z A^T B^T; keeps z A^T in `xa`.
-pub fn forward(
-    device: &Device,
-    x: &Buffer,
-    factors: Factors<'_>,
-    dropout: Option<&Dropout<'_>>,
-    xa: &mut Buffer,
-    y: &mut Buffer,
-) {
-    let Device::Cpu(cpu) = device;
-    let (n, r, inputs, outputs) = (x.rows(), factors.rank, x.cols(), y.cols());
-    let (a, b) = (Mat::new(factors.a.values(), r, inputs), Mat::new(factors.b.values(), outputs, r));
-    let dropped = dropout.map(|d| d.forward(device, x));
-    let z = dropped.as_ref().unwrap_or(x);
-    cpu.gemm(xa.values_mut(), Mat::new(z.values(), n, inputs), a.t(), 1.0, false);
-    cpu.gemm(y.values_mut(), Mat::new(xa.values(), n, r), b.t(), factors.scale, true);
+/// An adapter as the forward pass reads it.
+#[derive(Clone, Copy, Debug)]
+pub struct Adapter<'a> {
+    /// A, B and s.
+    pub factors: Factors<'a>,
+    /// Its mask, in training with dropout.
+    pub dropout: Option<Dropout<'a>>,
 }
 
-/// Adds to the gradients of A, B and, if wanted, x.
-pub fn backward(
+/// An adapter as the backward pass reads it.
+#[derive(Clone, Copy, Debug)]
+pub struct Back<'a> {
+    /// The gradient of its linear's output.
+    pub dy: &'a Buffer,
+    /// What the forward pass kept.
+    pub xa: &'a Buffer,
+    /// The adapter.
+    pub adapter: Adapter<'a>,
+}
+
+/// xa = z A^T of each adapter.
+pub fn forward(device: &Device, x: &Buffer, adapters: &[Adapter<'_>], xas: &mut [Buffer]) {
+    let Device::Cpu(cpu) = device;
+    let mut of_all = Vec::with_capacity(adapters.len());
+    for (Adapter { factors, dropout }, xa) in adapters.iter().zip(xas) {
+        let a = factors.a(x.cols()).t();
+        match dropout {
+            None => of_all.push(Sum::of(xa.values_mut(), Mat::of(x), a, 1.0, false)),
+            Some(dropout) => {
+                let z = dropout.forward(device, x);
+                cpu.gemm(xa.values_mut(), Mat::of(&z), a, 1.0, false);
+            }
+        }
+    }
+    cpu.sums(of_all);
+}
+
+/// dxa of each adapter; adds to the gradients of B.
+pub fn backward_b(device: &Device, backs: &[Back<'_>], mut dbs: Vec<PartMut<'_>>) -> Vec<Buffer> {
+    let Device::Cpu(cpu) = device;
+    let dxa = |back: &Back<'_>| device.buffer(back.xa.rows(), back.xa.cols());
+    let mut dxas: Vec<Buffer> = backs.iter().map(dxa).collect();
+    let mut sums = Vec::with_capacity(2 * backs.len());
+    for ((Back { dy, xa, adapter }, dxa), db) in backs.iter().zip(&mut dxas).zip(&mut dbs) {
+        let Factors { scale, .. } = adapter.factors;
+        sums.push(Sum::of(dxa.values_mut(), Mat::of(dy), adapter.factors.b(dy.cols()), scale, false));
+        sums.push(Sum::of(db.values_mut(), Mat::of(dy).t(), Mat::of(xa), scale, true));
+    }
+    cpu.sums(sums);
+    dxas
+}
+
+/// Adds to the gradients of A and, where inputs were dropped and it is wanted, to that of x. Without dropout,
+/// `ops::linear` adds dxa A.
+pub fn backward_a(
     device: &Device,
-    dy: &Buffer,
     x: &Buffer,
-    xa: &Buffer,
-    factors: Factors<'_>,
-    dropout: Option<&Dropout<'_>>,
-    mut da: PartMut<'_>,
-    mut db: PartMut<'_>,
-    dx: Option<&mut Buffer>,
+    backs: &[Back<'_>],
+    dxas: &[Buffer],
+    mut das: Vec<PartMut<'_>>,
+    mut dx: Option<&mut Buffer>,
 ) {
     let Device::Cpu(cpu) = device;
-    let (n, r, inputs, outputs) = (x.rows(), factors.rank, x.cols(), dy.cols());
-    let (a, b) = (Mat::new(factors.a.values(), r, inputs), Mat::new(factors.b.values(), outputs, r));
-    let dy = Mat::new(dy.values(), n, outputs);
-
-    let mut dxa = device.buffer(n, r);
-    cpu.gemm(dxa.values_mut(), dy, b, factors.scale, false);
-    cpu.gemm(db.values_mut(), dy.t(), Mat::new(xa.values(), n, r), factors.scale, true);
-
-    let dxa = Mat::new(dxa.values(), n, r);
-    let dropped = match (dx, dropout) {
-        (None, None) => None,
-        (None, Some(dropout)) => Some(dropout.forward(device, x)),
-        (Some(dx), None) => {
-            cpu.gemm(dx.values_mut(), dxa, a, 1.0, true);
-            None
-        }
-        (Some(dx), Some(dropout)) => {
-            let mut dz = device.buffer(n, inputs);
-            cpu.gemm(dz.values_mut(), dxa, a, 1.0, false);
-            Some(dropout.backward(device, x, &dz, dx))
-        }
-    };
-    let z = dropped.as_ref().unwrap_or(x);
-    cpu.gemm(da.values_mut(), dxa.t(), Mat::new(z.values(), n, inputs), 1.0, true);
+    let mut of_all = Vec::with_capacity(backs.len());
+    for ((Back { adapter, .. }, dxa), da) in backs.iter().zip(dxas).zip(&mut das) {
+        let Some(dropout) = adapter.dropout else {
+            of_all.push(Sum::of(da.values_mut(), Mat::of(dxa).t(), Mat::of(x), 1.0, true));
+            continue;
+        };
+        let z = match dx.as_deref_mut() {
+            None => dropout.forward(device, x),
+            Some(dx) => {
+                let mut dz = device.buffer(x.rows(), x.cols());
+                cpu.gemm(dz.values_mut(), Mat::of(dxa), adapter.factors.a(x.cols()), 1.0, false);
+                dropout.backward(device, x, &dz, dx)
+            }
+        };
+        cpu.gemm(da.values_mut(), Mat::of(dxa).t(), Mat::of(&z), 1.0, true);
+    }
+    cpu.sums(of_all);
 }

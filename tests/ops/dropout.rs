@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use preceptor::base::philox::{Philox, Purpose};
 use preceptor::device::Device;
-use preceptor::ops::lora::{self, Dropout, Factors};
+use preceptor::ops::lora::{self, Adapter, Dropout, Factors};
 
 use crate::inputs::device;
 
-/// The mask (0 or 1/(1 - p)), read off: with A and B the identity and x all ones, y is the mask.
+/// The mask (0 or 1/(1 - p)), read off: with A the identity and x all ones, xa is the mask.
 pub(crate) fn mask(device: &Device, dropout: &Dropout<'_>, inputs: usize) -> Vec<f32> {
     let rows = dropout.rows.len();
     let identity: Vec<f32> =
@@ -17,9 +17,10 @@ pub(crate) fn mask(device: &Device, dropout: &Dropout<'_>, inputs: usize) -> Vec
     let all = params.part(0..inputs * inputs);
     let factors = Factors { a: all, b: all, rank: inputs, scale: 1.0 };
     let ones = device.upload(&vec![1.0; rows * inputs], rows, inputs);
-    let (mut xa, mut y) = (device.buffer(rows, inputs), device.zeros(rows, inputs));
-    lora::forward(device, &ones, factors, Some(dropout), &mut xa, &mut y);
-    y.values().to_vec()
+    let mut xa = device.buffer(rows, inputs);
+    let adapter = Adapter { factors, dropout: Some(*dropout) };
+    lora::forward(device, &ones, &[adapter], std::slice::from_mut(&mut xa));
+    xa.values().to_vec()
 }
 
 /// Whether a count of n tries of probability p is within five standard deviations: a wrong alarm in a

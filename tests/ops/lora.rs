@@ -1,7 +1,10 @@
 //! Sums of k = in (xa), R + 1 (y, dx), out (dxa), N + 1 (dA, dB) terms; with and without dropout.
 
+use std::slice;
+
 use preceptor::base::philox::{Philox, Purpose};
-use preceptor::device::{Buffer, Device};
+use preceptor::device::{Buffer, Device, Weight};
+use preceptor::ops::linear::{self, Linear, Write};
 use preceptor::ops::lora::{self, Dropout, Factors};
 
 use crate::approx::{
@@ -50,7 +53,7 @@ impl Inputs {
             a: values(Kind::Normal, 1, rank * inputs),
             b: values(Kind::Normal, 2, outputs * rank),
             dy: values(kind, 3, n * outputs),
-            y: values(kind, 4, n * outputs),
+            y: values(kind, 4, outputs),
             dx: values(kind, 5, n * inputs),
             da: values(kind, 6, rank * inputs),
             db: values(kind, 7, outputs * rank),
@@ -113,23 +116,36 @@ fn plus(start: &[f32], added: &[Approx]) -> Vec<Approx> {
     start.iter().zip(added).map(|(&start, &added)| sum([exact(start), added])).collect()
 }
 
-/// What the op makes of the inputs: xa, y, dx, dA, dB.
-fn run(device: &Device, shape: Shape, inputs: &Inputs, dropout: Option<&Dropout<'_>>) -> [Vec<f32>; 5] {
+/// What the op makes of the inputs: xa, y, dx, dA, dB. The linear's own weight is zero; its bias is what y starts
+/// from.
+fn run(device: &Device, shape: Shape, inputs: &Inputs, dropout: Option<Dropout<'_>>) -> [Vec<f32>; 5] {
     let Shape { n, rank, .. } = shape;
     let (of_a, of_b) = (0..inputs.a.len(), inputs.a.len()..inputs.a.len() + inputs.b.len());
     let arena = |a: &[f32], b: &[f32]| device.upload(&[a, b].concat(), 1, a.len() + b.len());
     let params = arena(&inputs.a, &inputs.b);
     let factors = Factors { a: params.part(of_a.clone()), b: params.part(of_b.clone()), rank, scale: SCALE };
+    let adapter = lora::Adapter { factors, dropout };
     let x = buffer(device, &inputs.x, shape.inputs);
-    let mut y = buffer(device, &inputs.y, shape.outputs);
+    let mut y = device.buffer(n, shape.outputs);
     let mut xa = device.buffer(n, rank);
-    lora::forward(device, &x, factors, dropout, &mut xa, &mut y);
+    lora::forward(device, &x, &[adapter], slice::from_mut(&mut xa));
+    let zero = Weight::owned(vec![0.0; shape.inputs * shape.outputs], shape.outputs, shape.inputs);
+    let bias = Weight::owned(inputs.y.clone(), 1, shape.outputs);
+    let part = linear::Adapter { narrow: &xa, factor: factors.b, scale: SCALE };
+    let linear = Linear { weight: &zero, bias: Some(&bias), adapter: Some(part) };
+    linear::forward(device, &x, &[linear], slice::from_mut(&mut y));
 
     let dy = buffer(device, &inputs.dy, shape.outputs);
-    let backward = |dx: Option<&mut Buffer>| {
+    let backward = |mut dx: Option<&mut Buffer>| {
         let mut gradients = arena(&inputs.da, &inputs.db);
-        let (da, db) = gradients.two_parts_mut(of_a.clone(), of_b.clone());
-        lora::backward(device, &dy, &x, &xa, factors, dropout, da, db, dx);
+        let backs = [lora::Back { dy: &dy, xa: &xa, adapter }];
+        let dxas = lora::backward_b(device, &backs, gradients.parts_mut([of_b.clone()]));
+        if let Some(dx) = dx.as_deref_mut() {
+            let part = linear::Adapter { narrow: &dxas[0], factor: factors.a, scale: 1.0 };
+            let adapter = dropout.is_none().then_some(part);
+            linear::backward(device, &[linear::Back { dy: &dy, weight: &zero, adapter }], dx, Write::Add);
+        }
+        lora::backward_a(device, &x, &backs, &dxas, gradients.parts_mut([of_a.clone()]), dx);
         gradients.values().to_vec()
     };
     let mut dx = buffer(device, &inputs.dx, shape.inputs);
@@ -147,8 +163,10 @@ fn forward_and_backward_with_and_without_dropout() {
         let names: Vec<(u32, u32)> = (0..shape.n as u32).map(|i| (i / 7, i % 7)).collect();
         for rate in [0.0, 0.1, 0.5] {
             let dropout = Dropout { philox: &philox, rate, update: 5, module: 11, rows: &names };
-            let dropout = (rate > 0.0).then_some(&dropout);
-            let mask = dropout.map_or(vec![1.0; shape.n * shape.inputs], |d| mask(&device, d, shape.inputs));
+            let dropout = (rate > 0.0).then_some(dropout);
+            let mask = dropout
+                .as_ref()
+                .map_or(vec![1.0; shape.n * shape.inputs], |d| mask(&device, d, shape.inputs));
             let inputs = Inputs::new(shape, kind);
             let found = run(&device, shape, &inputs, dropout);
 
@@ -158,7 +176,7 @@ fn forward_and_backward_with_and_without_dropout() {
             let [dx, da, db] = truth_gradient(shape, &mask, &z, &a, &b, &dy);
             let truth = [
                 ("xa", xa),
-                ("y", plus(&inputs.y, &y)),
+                ("y", plus(&inputs.y.repeat(shape.n), &y)),
                 ("dx", plus(&inputs.dx, &dx)),
                 ("dA", plus(&inputs.da, &da)),
                 ("dB", plus(&inputs.db, &db)),

@@ -1,11 +1,16 @@
 //! f32 matrix products on the CPU, over strided views.
 //!
-//! The `gemm` crate cuts the depth k by shape alone and sums in a fixed order, so a product has the same
-//! bits for any number of threads; `tests/determinism.rs` holds it to that.
+//! The output is cut into tiles by its shape alone, a tile a task; all terms of a sum are added while the tile is
+//! in cache. The `gemm` crate cuts the depth k by shape and sums in a fixed order, so a product has the same bits
+//! for any number of threads; `tests/determinism.rs` holds it to that.
+
+use std::ops::Range;
 
 use gemm::Parallelism;
+use rayon::prelude::*;
 
 use super::Cpu;
+use crate::device::Buffer;
 
 /// A borrowed matrix: element (i, j) is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +23,11 @@ pub struct Mat<'a> {
 }
 
 impl<'a> Mat<'a> {
+    /// All of a buffer.
+    pub fn of(x: &'a Buffer) -> Self {
+        Self::new(x.values(), x.rows(), x.cols())
+    }
+
     /// `rows` x `cols`, row-major without gaps.
     pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
         Self::strided(data, rows, cols, cols)
@@ -40,6 +50,16 @@ impl<'a> Mat<'a> {
         }
     }
 
+    /// Some of its rows.
+    fn rows(self, range: Range<usize>) -> Self {
+        Self { data: &self.data[range.start * self.row_stride..], rows: range.len(), ..self }
+    }
+
+    /// Some of its columns.
+    fn cols(self, range: Range<usize>) -> Self {
+        self.t().rows(range).t()
+    }
+
     /// Values from the first to the last, both included.
     fn span(&self) -> usize {
         match (self.rows, self.cols) {
@@ -49,44 +69,154 @@ impl<'a> Mat<'a> {
     }
 }
 
+/// `scale * a b`
+#[derive(Clone, Copy, Debug)]
+pub struct Term<'a> {
+    /// a, rows x k.
+    pub a: Mat<'a>,
+    /// b, k x cols.
+    pub b: Mat<'a>,
+    /// The factor.
+    pub scale: f32,
+}
+
+impl<'a> Term<'a> {
+    /// `a b`
+    pub fn new(a: Mat<'a>, b: Mat<'a>) -> Self {
+        Self { a, b, scale: 1.0 }
+    }
+}
+
+/// `out = sum of terms`, or `out += sum of terms`; `out` is row-major without gaps.
+#[derive(Debug)]
+pub struct Sum<'a> {
+    /// Where it goes.
+    pub out: &'a mut [f32],
+    /// At least one.
+    pub terms: Vec<Term<'a>>,
+    /// Whether `out` is one more term.
+    pub accumulate: bool,
+}
+
+impl<'a> Sum<'a> {
+    /// `out = scale * a b`, or `out += scale * a b` when `accumulate`.
+    pub fn of(out: &'a mut [f32], a: Mat<'a>, b: Mat<'a>, scale: f32, accumulate: bool) -> Self {
+        Self { out, terms: vec![Term { a, b, scale }], accumulate }
+    }
+}
+
 impl Cpu {
     /// `out = scale * a b`, or `out += scale * a b` when `accumulate`; `out` is row-major without gaps.
     pub fn gemm(&self, out: &mut [f32], a: Mat<'_>, b: Mat<'_>, scale: f32, accumulate: bool) {
-        self.run(|| product(out, b.cols, a, b, scale, accumulate, Parallelism::Rayon(0)));
+        self.sums(vec![Sum::of(out, a, b, scale, accumulate)]);
+    }
+
+    /// All tiles of all `sums`, side by side.
+    pub fn sums(&self, sums: Vec<Sum<'_>>) {
+        let sums: Vec<Tiled<'_>> = sums.into_iter().map(Tiled::new).collect();
+        let tasks: Vec<(&Tiled<'_>, usize)> =
+            sums.iter().flat_map(|sum| (0..sum.tiles()).map(move |tile| (sum, tile))).collect();
+        self.run(|| tasks.into_par_iter().with_max_len(1).for_each(|(sum, tile)| sum.compute(tile)));
     }
 }
 
 /// As [`Cpu::gemm`], on the calling thread; rows of `out` are `out_stride` values apart.
 pub fn gemm_serial(out: &mut [f32], out_stride: usize, a: Mat<'_>, b: Mat<'_>, scale: f32, accumulate: bool) {
-    product(out, out_stride, a, b, scale, accumulate, Parallelism::None);
+    let (m, n) = (a.rows, b.cols);
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(out_stride >= n && out.len() >= (m - 1) * out_stride + n, "gemm: out is too small");
+    product(OutPointer(out.as_mut_ptr()), out_stride, Term { a, b, scale }, accumulate);
 }
 
-#[expect(unsafe_code, reason = "the gemm crate takes raw pointers")]
-fn product(
-    out: &mut [f32],
-    out_stride: usize,
-    a: Mat<'_>,
-    b: Mat<'_>,
-    scale: f32,
+/// A sum whose output is written tile by tile.
+struct Tiled<'a> {
+    out: OutPointer,
+    rows: usize,
+    cols: usize,
+    tile_rows: usize,
+    tile_cols: usize,
+    terms: Vec<Term<'a>>,
     accumulate: bool,
-    parallelism: Parallelism,
-) {
+}
+
+/// Where a tile starts. Tiles do not overlap, so that threads may share it.
+#[derive(Clone, Copy)]
+struct OutPointer(*mut f32);
+
+// SAFETY: the pointer is only written through by `product`, and callers give each tile to one task.
+#[expect(unsafe_code, reason = "tiles of one matrix are strided, which slices cannot express")]
+unsafe impl Send for OutPointer {}
+// SAFETY: as above.
+#[expect(unsafe_code, reason = "tiles of one matrix are strided, which slices cannot express")]
+unsafe impl Sync for OutPointer {}
+
+impl<'a> Tiled<'a> {
+    fn new(sum: Sum<'a>) -> Self {
+        let Sum { out, terms, accumulate } = sum;
+        let (rows, cols) = (terms[0].a.rows, terms[0].b.cols);
+        assert_eq!(out.len(), rows * cols, "gemm: length of out, {rows} x {cols}");
+        let (tile_rows, tile_cols) = tile_shape(rows, cols);
+        Self { out: OutPointer(out.as_mut_ptr()), rows, cols, tile_rows, tile_cols, terms, accumulate }
+    }
+
+    fn tiles(&self) -> usize {
+        self.rows.div_ceil(self.tile_rows) * self.cols.div_ceil(self.tile_cols)
+    }
+
+    /// Tiles that share columns follow each other, and so do their uses of b.
+    fn compute(&self, tile: usize) {
+        let down = self.rows.div_ceil(self.tile_rows);
+        let part = |index: usize, step: usize, all: usize| index * step..((index + 1) * step).min(all);
+        let rows = part(tile % down, self.tile_rows, self.rows);
+        let cols = part(tile / down, self.tile_cols, self.cols);
+        let start = rows.start * self.cols + cols.start;
+        // Stays inside the matrix, whose length `new` checked.
+        let out = OutPointer(self.out.0.wrapping_add(start));
+        for (i, term) in self.terms.iter().enumerate() {
+            assert_eq!((term.a.rows, term.b.cols), (self.rows, self.cols), "gemm: shapes of a sum's terms");
+            let term = Term { a: term.a.rows(rows.clone()), b: term.b.cols(cols.clone()), ..*term };
+            product(out, self.cols, term, self.accumulate || i > 0);
+        }
+    }
+}
+
+/// Rows and columns of a tile: large, since a task packs what it reads, but small enough that a product of the sizes
+/// of small models gives every thread several. Rows come in whole groups of 6, 8 or 12, as kernels have them.
+fn tile_shape(rows: usize, cols: usize) -> (usize, usize) {
+    const COLS: usize = 144;
+    const NARROW: usize = 48;
+    let tile_cols = even_part(cols, COLS, 16);
+    let most_rows = if tile_cols > NARROW { 640 } else { 256 };
+    (even_part(rows, most_rows, 24), tile_cols)
+}
+
+/// The size of the parts if `all` is cut into as few as possible of about `most`, all nearly alike and but for the
+/// last a multiple of `unit`.
+fn even_part(all: usize, most: usize, unit: usize) -> usize {
+    all.div_ceil(all.div_ceil(most).max(1)).next_multiple_of(unit).max(unit)
+}
+
+/// Writes or adds a term; rows of the output are `out_stride` values apart.
+#[expect(unsafe_code, reason = "the gemm crate takes raw pointers")]
+fn product(out: OutPointer, out_stride: usize, term: Term<'_>, accumulate: bool) {
+    let Term { a, b, scale } = term;
     let (m, n, k) = (a.rows, b.cols, a.cols);
     assert_eq!(b.rows, k, "gemm: {m} x {k} times {} x {n}", b.rows);
     if m == 0 || n == 0 {
         return;
     }
-    assert!(out_stride >= n && out.len() >= (m - 1) * out_stride + n, "gemm: out is too small");
     assert!(a.data.len() >= a.span() && b.data.len() >= b.span(), "gemm: an operand is too small");
-    // SAFETY: the assertions above keep every element (i, j) of the three matrices inside its slice;
-    // `out` is borrowed mutably, so it overlaps neither operand; strides fit isize because they are
-    // smaller than a slice's length.
+    // SAFETY: the assertion above keeps every element (i, j) of the operands inside its slice. Callers checked that
+    // the m x n elements of `out` lie in a slice that they borrow mutably and give to one task, so it overlaps
+    // neither operand. Strides fit isize because they are smaller than a slice's length.
     unsafe {
         gemm::gemm(
             m,
             n,
             k,
-            out.as_mut_ptr(),
+            out.0,
             1,
             out_stride as isize,
             accumulate,
@@ -101,7 +231,63 @@ fn product(
             false,
             false,
             false,
-            parallelism,
+            Parallelism::None,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One row or column, one short of, at and past a tile; a tile's last columns; three terms and what was there.
+    #[test]
+    fn a_sum_of_products_is_that_of_its_elements() {
+        let cpu = Cpu::new(2).unwrap();
+        let value = |i: usize, j: usize| ((i * 31 + j * 17) % 13) as f32 - 6.0;
+        for (rows, cols) in [(1, 1), (5, 97), (257, 16), (641, 95), (650, 289), (0, 3), (3, 0)] {
+            for accumulate in [false, true] {
+                let depths = [7, 1, 16];
+                let a: Vec<Vec<f32>> =
+                    depths.iter().map(|k| (0..rows * k).map(|i| value(i, *k)).collect()).collect();
+                let b: Vec<Vec<f32>> =
+                    depths.iter().map(|k| (0..cols * k).map(|i| value(*k, i)).collect()).collect();
+                let terms: Vec<Term<'_>> = depths
+                    .iter()
+                    .zip(a.iter().zip(&b))
+                    .map(|(&k, (a, b))| Term {
+                        a: Mat::new(a, rows, k),
+                        b: Mat::new(b, cols, k).t(),
+                        scale: k as f32,
+                    })
+                    .collect();
+                let start: Vec<f32> = (0..rows * cols).map(|i| value(i, 3)).collect();
+                let mut out = start.clone();
+                cpu.sums(vec![Sum { out: &mut out, terms, accumulate }]);
+                // whole numbers below 2^24: exact in any order
+                let element = |row: usize, col: usize| -> f32 {
+                    let of = |(&k, (a, b)): (&usize, (&Vec<f32>, &Vec<f32>))| {
+                        k as f32 * (0..k).map(|i| a[row * k + i] * b[col * k + i]).sum::<f32>()
+                    };
+                    depths.iter().zip(a.iter().zip(&b)).map(of).sum()
+                };
+                for (i, (&found, &start)) in out.iter().zip(&start).enumerate() {
+                    let start = if accumulate { start } else { 0.0 };
+                    let expected = start + element(i / cols, i % cols);
+                    assert_eq!(found, expected, "{rows} x {cols}, element {i}, accumulate {accumulate}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn parts_cover_and_are_nearly_alike() {
+        for (most, unit) in [(144, 16), (640, 24), (256, 24)] {
+            for all in 0..2000_usize {
+                let part = even_part(all, most, unit);
+                assert!(part.is_multiple_of(unit) && part < most + unit, "{all} -> {part}");
+                assert!(all.div_ceil(part) <= all.div_ceil(most), "{all} -> parts of {part}");
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@ mod gemm;
 pub mod simd;
 
 pub use exp::exp;
-pub use gemm::{Mat, gemm_serial};
+pub use gemm::{Mat, Sum, Term, gemm_serial};
 
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;

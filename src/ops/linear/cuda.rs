@@ -4,6 +4,7 @@ mod matrix;
 
 use half::bf16;
 
+pub use super::Write;
 pub use matrix::{Matrix, MatrixMut};
 
 use crate::base::Result;
@@ -22,15 +23,6 @@ pub struct Adapter<'a> {
     pub factor: Matrix<'a>,
     /// Backward: the adapter's bits of dropout, as `ops::lora::cuda::forward` leaves them.
     pub keep: Option<View<'a, u32>>,
-}
-
-/// What becomes of the output's old content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Write {
-    /// It is overwritten.
-    Set,
-    /// It is added.
-    Add,
 }
 
 /// A type of output.

@@ -6,7 +6,7 @@
 
 use crate::base::philox::{Philox, Purpose, Stream};
 use crate::device::{Buffer, Device, Weight};
-use crate::ops::linear;
+use crate::ops::linear::{self, Linear};
 
 /// Starts, of which the one with the least inertia is kept.
 const STARTS: u32 = 8;
@@ -84,7 +84,8 @@ fn distances(device: &Device, points: &Buffer, centres: &[f32], k: usize) -> Vec
     let square = |row: &[f32]| row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();
     let of_centres: Vec<f64> = centres.chunks(width).map(square).collect();
     let mut products = device.buffer(points.rows(), k);
-    linear::forward(device, points, &Weight::owned(centres.to_vec(), k, width), None, &mut products);
+    let centres = Weight::owned(centres.to_vec(), k, width);
+    linear::forward(device, points, &[Linear::plain(&centres)], std::slice::from_mut(&mut products));
     let rows = points.values().chunks(width).zip(products.values().chunks(k));
     rows.flat_map(|(point, products)| {
         let of_point = square(point);

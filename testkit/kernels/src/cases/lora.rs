@@ -219,8 +219,9 @@ fn mask(cpu: &Device, sizes: Sizes, philox: &Philox, module: u32, rows: &[(u32, 
     let identity = identity.part(0..d * d);
     let factors = Factors { a: identity, b: identity, rank: d, scale: 1.0 };
     let dropout = lora::Dropout { philox, rate, update: UPDATE, module, rows };
-    let (mut xa, mut y) = (cpu.buffer(n, d), cpu.zeros(n, d));
-    lora::forward(cpu, &cpu.upload(&ones, n, d), factors, Some(&dropout), &mut xa, &mut y);
+    let mut xa = cpu.buffer(n, d);
+    let adapter = lora::Adapter { factors, dropout: Some(dropout) };
+    lora::forward(cpu, &cpu.upload(&ones, n, d), &[adapter], std::slice::from_mut(&mut xa));
     Dense::of(xa.values(), d).map(|kept| f64::from(u8::from(kept > 0.0)))
 }
 
