@@ -11,11 +11,12 @@ pub mod cuda;
 mod few_rows;
 
 use crate::device::cpu::Mat;
-use crate::device::{Buffer, Device, PartMut, Weight};
+use crate::device::{Buffer, Cost, Device, PartMut, Weight};
 
 /// y = x W^T (+ b)
 pub fn forward(device: &Device, x: &Buffer, w: &Weight, bias: Option<&Weight>, y: &mut Buffer) {
     assert_eq!((x.cols(), y.cols(), y.rows()), (w.cols(), w.rows(), x.rows()), "linear: shapes");
+    let _span = device.span("linear.forward", || Cost::product(x.rows(), w.cols(), w.rows()));
     let Device::Cpu(cpu) = device;
     let (n, outputs) = (x.rows(), w.rows());
     if (1..=few_rows::FEW).contains(&n) {
@@ -34,6 +35,9 @@ pub fn forward(device: &Device, x: &Buffer, w: &Weight, bias: Option<&Weight>, y
 /// `dx += dy W`
 pub fn backward(device: &Device, dy: &Buffer, w: &Weight, dx: &mut Buffer) {
     assert_eq!((dy.cols(), dx.cols(), dx.rows()), (w.rows(), w.cols(), dy.rows()), "linear: gradient shapes");
+    let _span = device.span("linear.backward", || {
+        Cost::product(dy.rows(), w.rows(), w.cols()) + Cost::moves(dx.values().len())
+    });
     let Device::Cpu(cpu) = device;
     let values = w.f32();
     let (dy, w) = (Mat::new(dy.values(), dy.rows(), w.rows()), Mat::new(&values, w.rows(), w.cols()));
@@ -44,6 +48,8 @@ pub fn backward(device: &Device, dy: &Buffer, w: &Weight, dx: &mut Buffer) {
 pub fn weight_gradient(device: &Device, dy: &Buffer, x: &Buffer, mut dw: PartMut<'_>) {
     let (n, inputs, outputs) = (x.rows(), x.cols(), dy.cols());
     assert_eq!((dy.rows(), dw.values_mut().len()), (n, outputs * inputs), "linear: weight gradient shapes");
+    let _span = device
+        .span("linear.weight_gradient", || Cost::product(outputs, n, inputs) + Cost::moves(outputs * inputs));
     let Device::Cpu(cpu) = device;
     let (dy, x) = (Mat::new(dy.values(), n, outputs), Mat::new(x.values(), n, inputs));
     cpu.gemm(dw.values_mut(), dy.t(), x, 1.0, true);
@@ -52,6 +58,7 @@ pub fn weight_gradient(device: &Device, dy: &Buffer, x: &Buffer, mut dw: PartMut
 /// `db += sum_n dy`
 pub fn bias_gradient(device: &Device, dy: &Buffer, mut db: PartMut<'_>) {
     assert_eq!(db.values_mut().len(), dy.cols(), "linear: bias gradient shape");
+    let _span = device.span("linear.bias_gradient", || Cost::moves(dy.values().len()));
     let Device::Cpu(cpu) = device;
     cpu.add_column_sums(db.values_mut(), dy.rows(), |row, sums| {
         for (sum, &dy) in sums.iter_mut().zip(dy.row(row)) {

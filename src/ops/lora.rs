@@ -14,7 +14,7 @@ pub mod cuda;
 use crate::base::philox::{LANES, Philox};
 use crate::device::cpu::Mat;
 use crate::device::cpu::simd::widest;
-use crate::device::{Buffer, Device, Part, PartMut};
+use crate::device::{Buffer, Cost, Device, Part, PartMut};
 
 /// One adapter's matrices and scale.
 #[derive(Clone, Copy, Debug)]
@@ -160,6 +160,10 @@ pub fn forward(
 ) {
     let Device::Cpu(cpu) = device;
     let (n, r, inputs, outputs) = (x.rows(), factors.rank, x.cols(), y.cols());
+    let _span = device.span("lora.forward", || {
+        let flops = (2 * n * r * (inputs + outputs)) as f64;
+        Cost { flops, ..Cost::moves(n * (inputs + r + 2 * outputs) + r * (inputs + outputs)) }
+    });
     let (a, b) = (Mat::new(factors.a.values(), r, inputs), Mat::new(factors.b.values(), outputs, r));
     let dropped = dropout.map(|d| d.forward(device, x));
     let z = dropped.as_ref().unwrap_or(x);
@@ -181,6 +185,11 @@ pub fn backward(
 ) {
     let Device::Cpu(cpu) = device;
     let (n, r, inputs, outputs) = (x.rows(), factors.rank, x.cols(), dy.cols());
+    let _span = device.span("lora.backward", || {
+        let back = if dx.is_some() { inputs } else { 0 };
+        let flops = (2 * n * r * (inputs + back + 2 * outputs)) as f64;
+        Cost { flops, ..Cost::moves(n * (inputs + r + outputs + 2 * back) + 3 * r * (inputs + outputs)) }
+    });
     let (a, b) = (Mat::new(factors.a.values(), r, inputs), Mat::new(factors.b.values(), outputs, r));
     let dy = Mat::new(dy.values(), n, outputs);
 

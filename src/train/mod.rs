@@ -19,6 +19,7 @@ pub mod shots;
 pub mod signals;
 pub mod step;
 pub mod trainer;
+mod updates;
 
 pub use learner::Learner;
 pub use settings::Settings;
