@@ -5,6 +5,7 @@
 
 pub mod accuracy;
 pub mod answer;
+pub mod bench;
 pub mod checkpoint;
 pub mod flops;
 pub mod folder;
