@@ -1,5 +1,6 @@
 //! The command line: one file a command. Data goes to stdout, logs and progress to stderr.
 
+mod bench;
 mod demo;
 mod doctor;
 mod evaluate;
@@ -100,6 +101,8 @@ enum Command {
     Init(init::Init),
     /// What a data file, a model or an adapter holds, fully checked
     Inspect(inspect::Inspect),
+    /// Time and work of a run's updates, op by op, against their floors
+    Bench(bench::Bench),
     /// Devices, their measured peaks, and what is missing
     Doctor(doctor::Doctor),
 }
@@ -129,6 +132,7 @@ pub fn main() -> ExitCode {
         Command::Merge(command) => command.run(&cli.common),
         Command::Init(command) => command.run(&cli.common),
         Command::Inspect(command) => command.run(&cli.common),
+        Command::Bench(command) => command.run(&cli.common),
         Command::Doctor(command) => command.run(&cli.common),
     };
     match result {

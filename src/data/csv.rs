@@ -29,7 +29,7 @@ const TEXTS: [&str; 13] = [
 ];
 
 /// The columns of a file, in their order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Columns(Vec<String>);
 
 impl Columns {

@@ -148,6 +148,20 @@ impl Dataset {
         }
     }
 
+    /// These examples alone, in this order.
+    pub fn select(&self, examples: impl Iterator<Item = usize>) -> Result<Self> {
+        Ok(Self {
+            path: self.path.clone(),
+            file: self.file.try_clone().map_err(|e| Error::io("read", &self.path, &e))?,
+            format: self.format,
+            columns: self.columns.clone(),
+            entries: examples.map(|example| self.entries[example].clone()).collect(),
+            sources: self.sources.clone(),
+            skip_bad: self.skip_bad,
+            skipped: self.skipped,
+        })
+    }
+
     /// Number of examples.
     pub fn len(&self) -> usize {
         self.entries.len()

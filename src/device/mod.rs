@@ -7,12 +7,14 @@ pub mod buffer;
 pub mod cpu;
 pub mod cuda;
 pub mod settings;
+pub mod trace;
 pub mod weight;
 
 pub use buffer::{Buffer, Part, PartMut};
 pub use cpu::Cpu;
 pub use cuda::{Gpu, Gpus, compiler, gpus};
 pub use settings::Settings;
+pub use trace::{Cost, Peaks, Span, Trace};
 pub use weight::Weight;
 
 use std::fs;
@@ -72,6 +74,23 @@ impl Device {
         cpu.measured_peak()
     }
 
+    /// What it can do at most, measured anew: about a second, and three times the last-level cache of memory.
+    pub fn measure_peaks(&self) -> Peaks {
+        let Self::Cpu(cpu) = self;
+        Peaks { flops: cpu.measure_flops(), bytes: cpu.measure_bandwidth() }
+    }
+
+    /// The calls of ops, recorded between its start and its stop.
+    pub fn trace(&self) -> &Trace {
+        let Self::Cpu(cpu) = self;
+        cpu.trace()
+    }
+
+    /// For the head of an op: it runs until the value is dropped, and its equation needs `cost`.
+    pub fn span(&self, name: &'static str, cost: impl FnOnce() -> Cost) -> Option<trace::Running<'_>> {
+        self.trace().span(name, cost)
+    }
+
     /// The most bytes of activations that were ever in use at once.
     pub fn peak_bytes(&self) -> usize {
         let Self::Cpu(cpu) = self;
@@ -79,9 +98,19 @@ impl Device {
     }
 }
 
+/// The most bytes of memory that this process ever held, where the system says so.
+pub fn peak_memory() -> Option<usize> {
+    kib_of("/proc/self/status", "VmHWM:")
+}
+
 /// Bytes of memory that the system could still give, where it says so.
 pub fn free_memory() -> Option<usize> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    kib_of("/proc/meminfo", "MemAvailable:")
+}
+
+/// The bytes of a line `name N kB`.
+fn kib_of(file: &str, name: &str) -> Option<usize> {
+    let text = fs::read_to_string(file).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse::<usize>().ok().map(|kib| kib * 1024)
 }

@@ -14,7 +14,7 @@ pub mod cuda;
 
 use rayon::prelude::*;
 
-use crate::device::{Buffer, Device, Part, PartMut};
+use crate::device::{Buffer, Cost, Device, Part, PartMut};
 
 /// The optimizer's constants at one update.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,6 +72,7 @@ impl Constants {
 pub fn global_norm(device: &Device, gradients: &Buffer) -> f64 {
     /// One block is one sum; the sums are added in order.
     const BLOCK: usize = 1 << 14;
+    let _span = device.span("adamw.global_norm", || Cost::moves(gradients.values().len()));
     let Device::Cpu(cpu) = device;
     let sums: Vec<f64> = cpu.run(|| {
         let blocks = gradients.values().par_chunks(BLOCK);
@@ -97,6 +98,7 @@ pub fn update(
     let (p, g, m, v) = (p.values_mut(), g.values(), m.values_mut(), v.values_mut());
     assert_eq!([p.len(), m.len(), v.len()], [g.len(); 3], "adamw: lengths");
     const BLOCK: usize = 1 << 14;
+    let _span = device.span("adamw.update", || Cost::moves(7 * g.len()));
     let Device::Cpu(cpu) = device;
     let Rates { decay, step, root, beta1, rest1, beta2, rest2, epsilon } = constants.rates();
     cpu.run(|| {

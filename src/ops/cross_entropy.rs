@@ -17,7 +17,7 @@ use rayon::prelude::*;
 
 use crate::device::cpu::simd::{self, widest};
 use crate::device::cpu::{Mat, exp};
-use crate::device::{Buffer, Device, PartMut, Weight};
+use crate::device::{Buffer, Cost, Device, PartMut, Weight};
 use crate::ops::linear::{self, Linear};
 
 /// One loss at a row.
@@ -56,6 +56,7 @@ pub fn forward(
     assert!(targets.is_sorted_by_key(|t| t.row), "targets ascend by row");
     let Device::Cpu(cpu) = device;
     let (rows, width, vocabulary) = (h.rows(), h.cols(), head.rows());
+    let _span = device.span("cross_entropy.forward", || cost(rows, width, vocabulary, gradients.as_ref()));
     let values = head.f32();
     let w = Mat::new(&values, vocabulary, width);
     let chunk_rows = rows_per_chunk(vocabulary);
@@ -80,6 +81,7 @@ pub fn forward(
 
 /// Logits of chosen tokens at a row, `h[row] . W[token]`, without the rest of the vocabulary.
 pub fn logits_at(device: &Device, h: &Buffer, head: &Weight, row: usize, tokens: &[u32]) -> Vec<f32> {
+    let _span = device.span("cross_entropy.logits_at", || Cost::product(1, h.cols(), tokens.len()));
     let Device::Cpu(_) = device;
     let dot = |token: u32| {
         let w = head.rows_f32(token as usize..token as usize + 1);
@@ -93,6 +95,16 @@ pub fn logits(device: &Device, h: &Buffer, head: &Weight) -> Buffer {
     let mut z = device.buffer(h.rows(), head.rows());
     linear::forward(device, h, &[Linear::plain(head)], std::slice::from_mut(&mut z));
     z
+}
+
+/// h and W are read once, dh is written once, dW read and written; logits need no memory.
+fn cost(rows: usize, width: usize, vocabulary: usize, gradients: Option<&Gradients<'_>>) -> Cost {
+    let of_head = gradients.is_some_and(|gradients| gradients.dw.is_some());
+    let products = 1 + usize::from(gradients.is_some()) + usize::from(of_head);
+    let flops = (2 * products) as f64 * (rows * width * vocabulary) as f64;
+    let hidden = rows * (1 + usize::from(gradients.is_some()));
+    let head = vocabulary * (1 + 2 * usize::from(of_head));
+    Cost { flops, ..Cost::moves((hidden + head) * width) }
 }
 
 /// About 32 MiB of logits at a time.

@@ -5,11 +5,12 @@
 //! Shapes: table V x D (stored type), y N x D. Tokens must be below V. The gradient is computed only where the
 //! table is trained.
 
-use crate::device::{Buffer, Device, PartMut, Weight};
+use crate::device::{Buffer, Cost, Device, PartMut, Weight};
 
 /// Looks `tokens` up in `table`; `scale` is 1 but for Gemma.
 pub fn forward(device: &Device, table: &Weight, tokens: &[u32], scale: f32, y: &mut Buffer) {
     assert_eq!((y.rows(), y.cols()), (tokens.len(), table.cols()), "embedding: output shape");
+    let _span = device.span("embedding.forward", || Cost::moves(2 * tokens.len() * table.cols()));
     let Device::Cpu(cpu) = device;
     let width = table.cols();
     cpu.for_rows(y.values_mut(), width, |n, row| {
@@ -23,6 +24,7 @@ pub fn forward(device: &Device, table: &Weight, tokens: &[u32], scale: f32, y: &
 /// Adds the gradient of `table` to `d_table`: one token after the other, so that a row's sum has one order.
 pub fn backward(device: &Device, dy: &Buffer, tokens: &[u32], scale: f32, mut d_table: PartMut<'_>) {
     assert_eq!(dy.rows(), tokens.len(), "embedding: gradient shape");
+    let _span = device.span("embedding.backward", || Cost::moves(3 * tokens.len() * dy.cols()));
     let Device::Cpu(_) = device;
     let width = dy.cols();
     for (n, &token) in tokens.iter().enumerate() {

@@ -13,7 +13,7 @@ pub mod cuda;
 
 use crate::device::cpu::exp;
 use crate::device::cpu::simd::widest;
-use crate::device::{Buffer, Device};
+use crate::device::{Buffer, Cost, Device};
 
 /// The gate's activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +69,7 @@ widest! {
 
 /// m = act(g) u
 pub fn forward(device: &Device, activation: Activation, g: &Buffer, u: &Buffer, m: &mut Buffer) {
+    let _span = device.span("gated.forward", || Cost::moves(3 * m.values().len()));
     let Device::Cpu(cpu) = device;
     let (cols, g, u) = (m.cols(), g.values(), u.values());
     cpu.for_rows(m.values_mut(), cols, |n, row| {
@@ -79,6 +80,7 @@ pub fn forward(device: &Device, activation: Activation, g: &Buffer, u: &Buffer, 
 
 /// Turns g and u into their gradients, in place.
 pub fn backward(device: &Device, activation: Activation, dm: &Buffer, g: &mut Buffer, u: &mut Buffer) {
+    let _span = device.span("gated.backward", || Cost::moves(5 * dm.values().len()));
     let Device::Cpu(cpu) = device;
     let (cols, dm) = (dm.cols(), dm.values());
     cpu.for_row_pairs(g.values_mut(), u.values_mut(), cols, |n, g, u| {

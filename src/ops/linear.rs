@@ -12,9 +12,10 @@ pub mod cuda;
 mod few_rows;
 
 use std::borrow::Cow;
+use std::ops::Add;
 
 use crate::device::cpu::{Cpu, Mat, Sum, Term};
-use crate::device::{Buffer, Device, Part, PartMut, Weight};
+use crate::device::{Buffer, Cost, Device, Part, PartMut, Weight};
 
 /// A linear as the forward pass reads it.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +73,10 @@ pub fn forward(device: &Device, x: &Buffer, linears: &[Linear<'_>], ys: &mut [Bu
         let (weight, shape) = (linear.weight, (x.cols(), y.cols(), y.rows()));
         assert_eq!(shape, (weight.cols(), weight.rows(), x.rows()), "linear: shapes");
     }
+    let _span = device.span("linear.forward", || {
+        let of_linears = linears.iter().map(|linear| cost(x.rows(), linear.weight, linear.adapter));
+        of_linears.fold(Cost::moves(x.values().len()), Cost::add)
+    });
     let Device::Cpu(cpu) = device;
     let step = widened_at_a_time(linears.iter().map(|linear| linear.weight));
     for (linears, ys) in linears.chunks(step).zip(ys.chunks_mut(step)) {
@@ -101,6 +106,11 @@ pub fn backward(device: &Device, linears: &[Back<'_>], dx: &mut Buffer, write: W
         let shape = (dy.cols(), dx.cols(), dy.rows());
         assert_eq!(shape, (weight.rows(), weight.cols(), dx.rows()), "linear: gradient shapes");
     }
+    let _span = device.span("linear.backward", || {
+        let written = dx.values().len() * if write == Write::Add { 2 } else { 1 };
+        let of_linears = linears.iter().map(|linear| cost(dx.rows(), linear.weight, linear.adapter));
+        of_linears.fold(Cost::moves(written), Cost::add)
+    });
     let Device::Cpu(cpu) = device;
     let step = widened_at_a_time(linears.iter().map(|linear| linear.weight));
     for (i, linears) in linears.chunks(step).enumerate() {
@@ -119,6 +129,8 @@ pub fn backward(device: &Device, linears: &[Back<'_>], dx: &mut Buffer, write: W
 pub fn weight_gradient(device: &Device, dy: &Buffer, x: &Buffer, mut dw: PartMut<'_>) {
     let (n, inputs, outputs) = (x.rows(), x.cols(), dy.cols());
     assert_eq!((dy.rows(), dw.values_mut().len()), (n, outputs * inputs), "linear: weight gradient shapes");
+    let _span = device
+        .span("linear.weight_gradient", || Cost::product(outputs, n, inputs) + Cost::moves(outputs * inputs));
     let Device::Cpu(cpu) = device;
     cpu.gemm(dw.values_mut(), Mat::of(dy).t(), Mat::of(x), 1.0, true);
 }
@@ -126,12 +138,21 @@ pub fn weight_gradient(device: &Device, dy: &Buffer, x: &Buffer, mut dw: PartMut
 /// `db += sum_n dy`
 pub fn bias_gradient(device: &Device, dy: &Buffer, mut db: PartMut<'_>) {
     assert_eq!(db.values_mut().len(), dy.cols(), "linear: bias gradient shape");
+    let _span = device.span("linear.bias_gradient", || Cost::moves(dy.values().len()));
     let Device::Cpu(cpu) = device;
     cpu.add_column_sums(db.values_mut(), dy.rows(), |row, sums| {
         for (sum, &dy) in sums.iter_mut().zip(dy.row(row)) {
             *sum += f64::from(dy);
         }
     });
+}
+
+/// A linear's products and all that they read and write but for x or dx, which linears share.
+fn cost(n: usize, weight: &Weight, adapter: Option<Adapter<'_>>) -> Cost {
+    let outputs = weight.rows();
+    let (factor, rank) = adapter.map_or((0, 0), |a| (a.factor.values().len(), a.narrow.cols()));
+    let factors = outputs * weight.cols() + factor;
+    Cost { flops: 2.0 * n as f64 * factors as f64, ..Cost::moves(factors + n * (outputs + rank)) }
 }
 
 impl<'a> Adapter<'a> {

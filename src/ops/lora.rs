@@ -12,10 +12,12 @@
 
 pub mod cuda;
 
+use std::ops::Add;
+
 use crate::base::philox::{LANES, Philox};
 use crate::device::cpu::simd::widest;
 use crate::device::cpu::{Mat, Sum};
-use crate::device::{Buffer, Device, Part, PartMut};
+use crate::device::{Buffer, Cost, Device, Part, PartMut};
 
 /// One adapter's matrices and scale.
 #[derive(Clone, Copy, Debug)]
@@ -178,6 +180,10 @@ pub struct Back<'a> {
 
 /// xa = z A^T of each adapter.
 pub fn forward(device: &Device, x: &Buffer, adapters: &[Adapter<'_>], xas: &mut [Buffer]) {
+    let _span = device.span("lora.forward", || {
+        let rank: usize = adapters.iter().map(|adapter| adapter.factors.rank).sum();
+        Cost::product(x.rows(), x.cols(), rank)
+    });
     let Device::Cpu(cpu) = device;
     let mut of_all = Vec::with_capacity(adapters.len());
     for (Adapter { factors, dropout }, xa) in adapters.iter().zip(xas) {
@@ -195,6 +201,14 @@ pub fn forward(device: &Device, x: &Buffer, adapters: &[Adapter<'_>], xas: &mut 
 
 /// dxa of each adapter; adds to the gradients of B.
 pub fn backward_b(device: &Device, backs: &[Back<'_>], mut dbs: Vec<PartMut<'_>>) -> Vec<Buffer> {
+    let _span = device.span("lora.backward_b", || {
+        let of_adapter = |back: &Back<'_>| {
+            let (n, outputs, rank) = (back.dy.rows(), back.dy.cols(), back.xa.cols());
+            let moved = n * outputs + 2 * n * rank + 3 * outputs * rank;
+            Cost { flops: 4.0 * (n * outputs * rank) as f64, ..Cost::moves(moved) }
+        };
+        backs.iter().map(of_adapter).fold(Cost::default(), Cost::add)
+    });
     let Device::Cpu(cpu) = device;
     let dxa = |back: &Back<'_>| device.buffer(back.xa.rows(), back.xa.cols());
     let mut dxas: Vec<Buffer> = backs.iter().map(dxa).collect();
@@ -218,6 +232,16 @@ pub fn backward_a(
     mut das: Vec<PartMut<'_>>,
     mut dx: Option<&mut Buffer>,
 ) {
+    let _span = device.span("lora.backward_a", || {
+        let (n, inputs) = (x.rows(), x.cols());
+        let of_adapter = |back: &Back<'_>| {
+            let (rank, through) = (back.xa.cols(), dx.is_some() && back.adapter.dropout.is_some());
+            let through = usize::from(through);
+            let flops = (2 * (1 + through) * n * inputs * rank) as f64;
+            Cost { flops, ..Cost::moves(rank * (n + 2 * inputs) + through * (rank + 2 * n) * inputs) }
+        };
+        backs.iter().map(of_adapter).fold(Cost::moves(n * inputs), Cost::add)
+    });
     let Device::Cpu(cpu) = device;
     let mut of_all = Vec::with_capacity(backs.len());
     for ((Back { adapter, .. }, dxa), da) in backs.iter().zip(dxas).zip(&mut das) {

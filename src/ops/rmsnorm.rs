@@ -13,7 +13,7 @@
 pub mod cuda;
 
 use crate::device::cpu::simd::{self, widest};
-use crate::device::{Buffer, Device, PartMut, Weight};
+use crate::device::{Buffer, Cost, Device, PartMut, Weight};
 
 /// The gain of a norm and its constants.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +30,7 @@ pub struct Gain<'a> {
 pub fn forward(device: &Device, x: &Buffer, gain: Gain<'_>, y: &mut Buffer, rrms: &mut Buffer) {
     let width = gain.weight.cols();
     check(x, y, rrms, width);
+    let _span = device.span("rmsnorm.forward", || Cost::moves(2 * x.values().len()));
     let Device::Cpu(cpu) = device;
     let w = gain.weight.f32();
     let x = x.values();
@@ -48,6 +49,7 @@ pub fn forward(device: &Device, x: &Buffer, gain: Gain<'_>, y: &mut Buffer, rrms
 pub fn again(device: &Device, x: &Buffer, rrms: &Buffer, gain: Gain<'_>, y: &mut Buffer) {
     let width = gain.weight.cols();
     check(x, y, rrms, width);
+    let _span = device.span("rmsnorm.again", || Cost::moves(2 * x.values().len()));
     let Device::Cpu(cpu) = device;
     let w = gain.weight.f32();
     let (x, rrms) = (x.values(), rrms.values());
@@ -61,6 +63,7 @@ pub fn backward(device: &Device, dy: &Buffer, x: &Buffer, rrms: &Buffer, gain: G
     let width = gain.weight.cols();
     check(x, dx, rrms, width);
     assert_eq!((dy.rows(), dy.cols()), (x.rows(), x.cols()), "rmsnorm: dy shape");
+    let _span = device.span("rmsnorm.backward", || Cost::moves(4 * x.values().len()));
     let Device::Cpu(cpu) = device;
     let w = gain.weight.f32();
     let (dy, x, rrms) = (dy.values(), x.values(), rrms.values());
@@ -74,6 +77,7 @@ pub fn backward(device: &Device, dy: &Buffer, x: &Buffer, rrms: &Buffer, gain: G
 pub fn gain_gradient(device: &Device, dy: &Buffer, x: &Buffer, rrms: &Buffer, mut dw: PartMut<'_>) {
     let width = dw.values_mut().len();
     check(x, dy, rrms, width);
+    let _span = device.span("rmsnorm.gain_gradient", || Cost::moves(2 * x.values().len()));
     let Device::Cpu(cpu) = device;
     let (dy, x, rrms) = (dy.values(), x.values(), rrms.values());
     cpu.add_column_sums(dw.values_mut(), rrms.len(), |i, sums| {

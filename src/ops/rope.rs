@@ -8,7 +8,7 @@
 //! values of a head. Source: Su et al. 2021 (RoFormer), in the layout of Hugging Face checkpoints;
 //! docs/math.md#rope.
 
-use crate::device::{Buffer, Device};
+use crate::device::{Buffer, Cost, Device};
 
 /// cos and sin of every position up to the largest of a batch.
 #[derive(Debug)]
@@ -24,6 +24,7 @@ impl Table {
     pub fn new(device: &Device, inverse_frequencies: &[f32], positions: usize) -> Self {
         let Device::Cpu(cpu) = device;
         let half = inverse_frequencies.len();
+        let _span = device.span("rope.table", || Cost::moves(2 * half * positions));
         let mut angles = device.buffer(positions, 2 * half);
         cpu.for_rows(angles.values_mut(), 2 * half, |position, row| {
             for (pair, frequency) in row.chunks_exact_mut(2).zip(inverse_frequencies) {
@@ -49,6 +50,7 @@ pub fn apply(device: &Device, x: &mut Buffer, positions: &[u32], table: &Table, 
     let head = table.angles.cols();
     assert_eq!(positions.len(), x.rows(), "rope: one position a row");
     assert_eq!(x.cols() % head, 0, "rope: rows of {} do not hold heads of {head}", x.cols());
+    let _span = device.span("rope.apply", || Cost::moves(2 * x.values().len()));
     let Device::Cpu(cpu) = device;
     let cols = x.cols();
     let sign = if turn == Turn::Forward { 1.0 } else { -1.0 };

@@ -7,11 +7,12 @@
 //!
 //! `rows` is ascending and names each row once, so no two additions meet.
 
-use crate::device::{Buffer, Device};
+use crate::device::{Buffer, Cost, Device};
 
 /// y += x
 pub fn add(device: &Device, x: &Buffer, y: &mut Buffer) {
     assert_eq!((x.rows(), x.cols()), (y.rows(), y.cols()), "add: shapes");
+    let _span = device.span("rows.add", || Cost::moves(3 * x.values().len()));
     let Device::Cpu(cpu) = device;
     let (cols, x) = (y.cols(), x.values());
     cpu.for_rows(y.values_mut(), cols, |n, row| {
@@ -24,6 +25,7 @@ pub fn add(device: &Device, x: &Buffer, y: &mut Buffer) {
 /// `y[i] = x[rows[i]]`
 pub fn gather(device: &Device, x: &Buffer, rows: &[u32], y: &mut Buffer) {
     assert_eq!((y.rows(), y.cols()), (rows.len(), x.cols()), "gather: shapes");
+    let _span = device.span("rows.gather", || Cost::moves(2 * y.values().len()));
     let Device::Cpu(cpu) = device;
     let cols = y.cols();
     cpu.for_rows(y.values_mut(), cols, |i, row| row.copy_from_slice(x.row(rows[i] as usize)));
@@ -32,6 +34,7 @@ pub fn gather(device: &Device, x: &Buffer, rows: &[u32], y: &mut Buffer) {
 /// `y[rows[i]] = x[i]`
 pub fn scatter(device: &Device, x: &Buffer, rows: &[u32], y: &mut Buffer) {
     assert_eq!((x.rows(), x.cols()), (rows.len(), y.cols()), "scatter: shapes");
+    let _span = device.span("rows.scatter", || Cost::moves(2 * x.values().len()));
     let Device::Cpu(_) = device;
     let cols = y.cols();
     for (i, &row) in rows.iter().enumerate() {
@@ -43,6 +46,7 @@ pub fn scatter(device: &Device, x: &Buffer, rows: &[u32], y: &mut Buffer) {
 /// `y[rows[i]] += x[i]`
 pub fn scatter_add(device: &Device, x: &Buffer, rows: &[u32], y: &mut Buffer) {
     assert_eq!((x.rows(), x.cols()), (rows.len(), y.cols()), "scatter: shapes");
+    let _span = device.span("rows.scatter_add", || Cost::moves(3 * x.values().len()));
     let Device::Cpu(_) = device;
     let cols = y.cols();
     for (i, &row) in rows.iter().enumerate() {

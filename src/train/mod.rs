@@ -5,6 +5,7 @@
 
 pub mod accuracy;
 pub mod answer;
+pub mod bench;
 pub mod checkpoint;
 pub mod flops;
 pub mod folder;
@@ -19,6 +20,7 @@ pub mod shots;
 pub mod signals;
 pub mod step;
 pub mod trainer;
+mod updates;
 
 pub use learner::Learner;
 pub use settings::Settings;

@@ -5,17 +5,18 @@
 
 mod exp;
 mod gemm;
+mod peaks;
 pub mod simd;
 
 pub use exp::exp;
 pub use gemm::{Mat, Sum, Term, gemm_serial};
 
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
 
 use rayon::prelude::*;
 
 use super::buffer::Memory;
+use super::trace::Trace;
 use crate::base::{Error, Result};
 
 /// More threads than any host has cores, so that a slip of the pen does not ask for a million.
@@ -27,6 +28,7 @@ pub struct Cpu {
     pool: rayon::ThreadPool,
     memory: Arc<Memory>,
     peak: OnceLock<f64>,
+    trace: Trace,
 }
 
 impl Cpu {
@@ -41,7 +43,7 @@ impl Cpu {
             .thread_name(|i| format!("preceptor-{i}"))
             .build()
             .map_err(|e| Error::environment(format!("cannot start {threads} threads: {e}")))?;
-        Ok(Self { pool, memory: Arc::default(), peak: OnceLock::new() })
+        Ok(Self { pool, memory: Arc::default(), peak: OnceLock::new(), trace: Trace::default() })
     }
 
     /// Number of threads.
@@ -53,28 +55,18 @@ impl Cpu {
         &self.memory
     }
 
+    pub(super) fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
     /// Runs `work` inside the pool, so that its parallel iterators use this pool's threads.
     pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         self.pool.install(work)
     }
 
-    /// FLOPs per second of a matrix product that fits the caches: the best of many, about 0.2 s, since the first
-    /// ones find threads asleep and clocks low. Measured once.
+    /// As [`Self::measure_flops`], but measured once.
     pub fn measured_peak(&self) -> f64 {
-        *self.peak.get_or_init(|| self.measure_peak())
-    }
-
-    fn measure_peak(&self) -> f64 {
-        const SIZE: usize = 512;
-        const TRIES: usize = 100;
-        let (a, mut out) = (vec![0.5; SIZE * SIZE], vec![0.0; SIZE * SIZE]);
-        let mut best = f64::INFINITY;
-        for _ in 0..TRIES {
-            let start = Instant::now();
-            self.gemm(&mut out, Mat::new(&a, SIZE, SIZE), Mat::new(&a, SIZE, SIZE), 1.0, false);
-            best = best.min(start.elapsed().as_secs_f64());
-        }
-        2.0 * (SIZE * SIZE * SIZE) as f64 / best
+        *self.peak.get_or_init(|| self.measure_flops())
     }
 
     /// Calls `work(row, values)` for each row of `out`, rows in parallel.

@@ -37,6 +37,7 @@ pub fn backward(
     dk: &mut Buffer,
     dv: &mut Buffer,
 ) {
+    let _span = device.span("attention.backward", || layout.cost(heads, 5, 4, 4));
     let Device::Cpu(cpu) = device;
     let mut delta = device.buffer(d_o.rows(), heads.query);
     cpu.for_rows(delta.values_mut(), heads.query, |row, out| {

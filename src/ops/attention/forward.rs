@@ -27,6 +27,7 @@ pub fn forward(
     o: &mut Buffer,
     lse: &mut Buffer,
 ) {
+    let _span = device.span("attention.forward", || layout.cost(heads, 2, 2, 2));
     let Device::Cpu(cpu) = device;
     let tasks: Vec<(&QueryTile, usize)> =
         layout.query_tiles.iter().flat_map(|t| (0..heads.key_value).map(move |kv| (t, kv))).collect();

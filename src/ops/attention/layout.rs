@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::Heads;
+use crate::device::Cost;
 use crate::tensor::Forest;
 
 /// Rows of a tile: enough for the GEMM to be efficient, few enough for tiles to keep all threads busy.
@@ -106,6 +107,20 @@ impl Layout {
     /// Number of tokens, N.
     pub fn tokens(&self) -> usize {
         self.positions.len()
+    }
+
+    /// `products` of Q rows with the keys that each sees (not with the rest of a tile), `of_queries` matrices
+    /// of Nq x (H E) and `of_keys` of N x (K E) read or written.
+    pub(super) fn cost(&self, heads: &Heads, products: usize, of_queries: usize, of_keys: usize) -> Cost {
+        let seen = |row| {
+            let position = self.position_of_row(row);
+            f64::from(position + 1 - heads.first_position(position))
+        };
+        let pairs: f64 = (0..self.query_tokens.len()).map(seen).sum();
+        let flops = (2 * products * heads.query * heads.width) as f64 * pairs;
+        let rows =
+            of_queries * self.query_tokens.len() * heads.query + of_keys * self.tokens() * heads.key_value;
+        Cost { flops, ..Cost::moves(rows * heads.width) }
     }
 
     pub(super) fn position_of_row(&self, row: usize) -> u32 {
