@@ -12,6 +12,7 @@ mod label;
 mod merge;
 mod order;
 mod output;
+mod plan;
 mod score;
 mod source;
 mod study;
@@ -85,6 +86,8 @@ enum Command {
     Train(train::Train),
     /// Multiple-choice accuracy with its interval, calibration and a table by subject
     Evaluate(evaluate::Evaluate),
+    /// Memory and FLOPs of a training run, before it runs
+    Plan(plan::Plan),
     /// The training order alone; needs no model
     Order(order::Order),
     /// Text, with token log-probabilities
@@ -124,6 +127,7 @@ pub fn main() -> ExitCode {
         Command::Demo(command) => command.run(&cli.common),
         Command::Train(command) => command.run(&cli.common),
         Command::Evaluate(command) => command.run(&cli.common),
+        Command::Plan(command) => command.run(&cli.common),
         Command::Order(command) => command.run(),
         Command::Generate(command) => command.run(&cli.common),
         Command::Score(command) => command.run(&cli.common),

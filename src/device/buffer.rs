@@ -28,6 +28,11 @@ impl Buffer {
         self.cols
     }
 
+    /// Bytes of memory that it holds.
+    pub fn bytes(&self) -> usize {
+        bytes(&self.values)
+    }
+
     /// All values, row after row.
     pub fn values(&self) -> &[f32] {
         &self.values[..self.rows * self.cols]
@@ -116,6 +121,8 @@ impl Drop for Buffer {
 #[derive(Debug, Default)]
 pub struct Memory {
     shelves: Mutex<Shelves>,
+    /// Whether nobody writes what is taken: pages that the system promised are never touched then.
+    blank: bool,
 }
 
 /// How much of the most that was used may be held.
@@ -160,6 +167,11 @@ fn bytes(values: &[f32]) -> usize {
 }
 
 impl Memory {
+    /// Memory that is counted, not written.
+    pub(super) fn blank() -> Self {
+        Self { blank: true, ..Self::default() }
+    }
+
     fn take(&self, len: usize) -> Vec<f32> {
         let class = size_class(len);
         let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
@@ -175,7 +187,9 @@ impl Memory {
         #[cfg(debug_assertions)]
         let values = {
             let mut values = values;
-            values.fill(f32::NAN);
+            if !self.blank {
+                values.fill(f32::NAN);
+            }
             values
         };
         values
@@ -186,6 +200,11 @@ impl Memory {
         shelves.used_bytes -= bytes(&values);
         shelves.free_bytes += bytes(&values);
         shelves.free.entry(values.len()).or_default().push(values);
+    }
+
+    /// Bytes that are in use, size classes included.
+    pub fn used_bytes(&self) -> usize {
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner).used_bytes
     }
 
     /// The most bytes that were in use at once, size classes included.

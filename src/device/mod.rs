@@ -41,6 +41,12 @@ impl Device {
         }
     }
 
+    /// A CPU that counts memory and computes nothing: a run on it is a plan of the run. Its buffers hold what memory
+    /// held, and losses are zero.
+    pub fn blank() -> Result<Self> {
+        Ok(Self::Cpu(Cpu::blank()?))
+    }
+
     /// A buffer of `rows` x `cols` f32 whose content is unspecified (NaN in debug builds).
     pub fn buffer(&self, rows: usize, cols: usize) -> Buffer {
         let Self::Cpu(cpu) = self;
@@ -49,10 +55,16 @@ impl Device {
 
     /// A buffer of zeros.
     pub fn zeros(&self, rows: usize, cols: usize) -> Buffer {
-        let Self::Cpu(cpu) = self;
         let mut buffer = self.buffer(rows, cols);
-        cpu.for_rows(buffer.values_mut(), cols, |_, row| row.fill(0.0));
+        self.clear(&mut buffer);
         buffer
+    }
+
+    /// Sets all of a buffer to zero.
+    pub fn clear(&self, buffer: &mut Buffer) {
+        let Self::Cpu(cpu) = self;
+        const PIECE: usize = 1 << 14;
+        cpu.for_rows(buffer.values_mut(), PIECE, |_, piece| piece.fill(0.0));
     }
 
     /// A buffer with a copy of `values` (row-major, `rows` x `cols`).
@@ -89,6 +101,12 @@ impl Device {
     /// For the head of an op: it runs until the value is dropped, and its equation needs `cost`.
     pub fn span(&self, name: &'static str, cost: impl FnOnce() -> Cost) -> Option<trace::Running<'_>> {
         self.trace().span(name, cost)
+    }
+
+    /// Bytes of buffers that are in use.
+    pub fn used_bytes(&self) -> usize {
+        let Self::Cpu(cpu) = self;
+        cpu.memory().used_bytes()
     }
 
     /// The most bytes of activations that were ever in use at once.

@@ -92,6 +92,38 @@ pub(super) struct Saved {
     xa: [Option<Buffer>; 7],       // rows x R, one a linear
 }
 
+impl BlockSaved {
+    /// Each tensor by its name.
+    pub(super) fn tensors(&self) -> Vec<(&'static str, &Buffer)> {
+        let Self { x, inner } = self;
+        let norms = [
+            ("q before its norm", &inner.q_normed),
+            ("k before its norm", &inner.k_normed),
+            ("o Wo before its norm", &inner.o_normed),
+            ("m Wd before its norm", &inner.out_normed),
+        ];
+        let norms = norms.into_iter().filter_map(|(name, norm)| Some((name, norm.as_ref()?)));
+        let Saved { x_rrms, q, k, v, o, lse, mid, mid_rrms, g, u, xa, .. } = inner;
+        [
+            ("block inputs", x),
+            ("1/rms", x_rrms),
+            ("q", q),
+            ("k", k),
+            ("v", v),
+            ("attention output", o),
+            ("log-sum-exp", lse),
+            ("after attention", mid),
+            ("1/rms", mid_rrms),
+            ("gate", g),
+            ("up", u),
+        ]
+        .into_iter()
+        .chain(norms.flat_map(|(name, norm)| [(name, &norm.x), ("1/rms", &norm.rrms)]))
+        .chain(xa.iter().flatten().map(|xa| ("x A^T", xa)))
+        .collect()
+    }
+}
+
 /// What an optional norm read, and its 1/rms.
 #[derive(Debug)]
 struct NormInput {

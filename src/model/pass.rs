@@ -72,6 +72,24 @@ impl Pass {
         Self { hidden, tables, blocks, last: x, rrms }
     }
 
+    /// The tensors that wait for the backward pass, by name: how many there are and their bytes.
+    pub fn kept(&self) -> Vec<(&'static str, usize, usize)> {
+        let mut table: Vec<(&'static str, usize, usize)> = Vec::new();
+        for kept in &self.blocks {
+            let tensors = match kept {
+                Kept::Input(x) => vec![("block inputs", x)],
+                Kept::All(saved) => saved.tensors(),
+            };
+            for (name, tensor) in tensors {
+                match table.iter_mut().find(|(known, ..)| *known == name) {
+                    Some((_, count, bytes)) => (*count, *bytes) = (*count + 1, *bytes + tensor.bytes()),
+                    None => table.push((name, 1, tensor.bytes())),
+                }
+            }
+        }
+        table
+    }
+
     /// Adds the gradients of what is trained to `gradients` (the layout of the adapter's arena, or of the model's
     /// parameters), given the gradient of `hidden`. The LM head's is not among them.
     ///

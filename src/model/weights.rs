@@ -11,7 +11,7 @@ use super::settings::WeightStorage;
 use super::spec::Spec;
 use crate::adapter::{Linear, Projection};
 use crate::base::{Error, Result};
-use crate::device::{Weight, free_memory};
+use crate::device::Weight;
 use crate::ops::rmsnorm::Gain;
 use crate::tensor::DType;
 
@@ -70,7 +70,7 @@ impl Model {
         let norm = find.vector("model.norm.weight", hidden)?;
         let head = if spec.tied { embedding } else { find.matrix("lm_head.weight", vocabulary, hidden)? };
         finder.report_unused();
-        let (widen, parameters) = (finder.widen(storage), finder.parameters);
+        let (widen, parameters) = (storage.widens(finder.widened_bytes), finder.parameters);
         let mut model = Self { spec, parameters, embedding, blocks, norm, head };
         if widen {
             model.widen();
@@ -262,14 +262,6 @@ impl<'a> Finder<'a> {
                 total - self.parameters.len(),
                 self.spec.model_type,
             );
-        }
-    }
-
-    fn widen(&self, storage: WeightStorage) -> bool {
-        match storage {
-            WeightStorage::F32 => true,
-            WeightStorage::Stored => false,
-            WeightStorage::Auto => free_memory().is_none_or(|free| self.widened_bytes <= free / 2),
         }
     }
 }

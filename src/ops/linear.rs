@@ -78,6 +78,9 @@ pub fn forward(device: &Device, x: &Buffer, linears: &[Linear<'_>], ys: &mut [Bu
         of_linears.fold(Cost::moves(x.values().len()), Cost::add)
     });
     let Device::Cpu(cpu) = device;
+    if !cpu.computes() {
+        return;
+    }
     let step = widened_at_a_time(linears.iter().map(|linear| linear.weight));
     for (linears, ys) in linears.chunks(step).zip(ys.chunks_mut(step)) {
         if (1..=few_rows::FEW).contains(&x.rows()) {
@@ -112,6 +115,9 @@ pub fn backward(device: &Device, linears: &[Back<'_>], dx: &mut Buffer, write: W
         of_linears.fold(Cost::moves(written), Cost::add)
     });
     let Device::Cpu(cpu) = device;
+    if !cpu.computes() {
+        return;
+    }
     let step = widened_at_a_time(linears.iter().map(|linear| linear.weight));
     for (i, linears) in linears.chunks(step).enumerate() {
         let weights: Vec<Cow<'_, [f32]>> = linears.iter().map(|linear| linear.weight.f32()).collect();

@@ -35,7 +35,10 @@ pub fn gather(device: &Device, x: &Buffer, rows: &[u32], y: &mut Buffer) {
 pub fn scatter(device: &Device, x: &Buffer, rows: &[u32], y: &mut Buffer) {
     assert_eq!((x.rows(), x.cols()), (rows.len(), y.cols()), "scatter: shapes");
     let _span = device.span("rows.scatter", || Cost::moves(2 * x.values().len()));
-    let Device::Cpu(_) = device;
+    let Device::Cpu(cpu) = device;
+    if !cpu.computes() {
+        return;
+    }
     let cols = y.cols();
     for (i, &row) in rows.iter().enumerate() {
         let at = row as usize * cols;
@@ -47,7 +50,10 @@ pub fn scatter(device: &Device, x: &Buffer, rows: &[u32], y: &mut Buffer) {
 pub fn scatter_add(device: &Device, x: &Buffer, rows: &[u32], y: &mut Buffer) {
     assert_eq!((x.rows(), x.cols()), (rows.len(), y.cols()), "scatter: shapes");
     let _span = device.span("rows.scatter_add", || Cost::moves(3 * x.values().len()));
-    let Device::Cpu(_) = device;
+    let Device::Cpu(cpu) = device;
+    if !cpu.computes() {
+        return;
+    }
     let cols = y.cols();
     for (i, &row) in rows.iter().enumerate() {
         let at = row as usize * cols;

@@ -9,6 +9,7 @@ pub mod bench;
 pub mod checkpoint;
 pub mod flops;
 pub mod folder;
+pub mod forecast;
 pub mod generate;
 pub mod learner;
 pub mod plan;

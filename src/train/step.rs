@@ -56,7 +56,7 @@ pub fn gradient(
     gradients: &mut Buffer,
 ) -> Vec<SiteLoss> {
     let (model, adapter) = (&learner.model, learner.adapter.as_ref());
-    gradients.values_mut().fill(0.0);
+    device.clear(gradients);
     let weight: f64 = forests.iter().flat_map(|f| &f.sites).map(|site| f64::from(site.weight)).sum();
     let keep = if recompute { Keep::BlockInputs } else { Keep::All };
     let mut losses = Vec::new();

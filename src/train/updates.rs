@@ -64,18 +64,9 @@ impl<'a> Updates<'a> {
         let started = Instant::now();
         let train = self.job.train;
         let place = self.plan.update(number);
-        let mut examples = Vec::with_capacity(place.examples.len());
-        for &index in place.examples {
-            examples.extend(self.data.tokenized(index as usize, &self.encoder)?);
-        }
+        let examples = self.examples(number)?;
         let forests = self.forests(&examples);
-        let rate = self.dropout_rate();
-        let dropout = (rate > 0.0).then(|| DropoutRun {
-            philox: Philox::new(train.seed, Purpose::Dropout),
-            rate,
-            update: number as u32,
-        });
-
+        let dropout = self.dropout(number);
         let losses = step::gradient(
             self.device,
             &self.learner,
@@ -134,13 +125,29 @@ impl<'a> Updates<'a> {
         }
     }
 
+    /// The examples of the update `number`, in order.
+    pub(super) fn examples(&self, number: u64) -> Result<Vec<Tokenized>> {
+        let mut examples = Vec::new();
+        for &index in self.plan.update(number).examples {
+            examples.extend(self.data.tokenized(index as usize, &self.encoder)?);
+        }
+        Ok(examples)
+    }
+
+    /// The dropout of the update `number`, if there is any.
+    pub(super) fn dropout(&self, number: u64) -> Option<DropoutRun> {
+        let rate = self.dropout_rate();
+        let philox = Philox::new(self.job.train.seed, Purpose::Dropout);
+        (rate > 0.0).then_some(DropoutRun { philox, rate, update: number as u32 })
+    }
+
     /// Only adapters drop inputs.
     fn dropout_rate(&self) -> f32 {
         if self.learner.adapter.is_some() { self.job.adapter.lora_dropout as f32 } else { 0.0 }
     }
 
-    /// The update's micro-batches.
-    fn forests(&self, examples: &[Tokenized]) -> Vec<Forest> {
+    /// The micro-batches of an update's examples.
+    pub(super) fn forests(&self, examples: &[Tokenized]) -> Vec<Forest> {
         let share = match self.job.train.share_prefixes {
             SharePrefixes::Auto => self.dropout_rate() == 0.0,
             SharePrefixes::On => true,

@@ -9,6 +9,7 @@ mod full;
 mod invariance;
 mod objective;
 mod outputs;
+mod plan;
 mod resume;
 mod writing;
 

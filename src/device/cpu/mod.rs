@@ -27,6 +27,7 @@ const MOST_THREADS: usize = 4096;
 pub struct Cpu {
     pool: rayon::ThreadPool,
     memory: Arc<Memory>,
+    computes: bool,
     peak: OnceLock<f64>,
     trace: Trace,
 }
@@ -43,7 +44,23 @@ impl Cpu {
             .thread_name(|i| format!("preceptor-{i}"))
             .build()
             .map_err(|e| Error::environment(format!("cannot start {threads} threads: {e}")))?;
-        Ok(Self { pool, memory: Arc::default(), peak: OnceLock::new(), trace: Trace::default() })
+        Ok(Self {
+            pool,
+            memory: Arc::default(),
+            computes: true,
+            peak: OnceLock::new(),
+            trace: Trace::default(),
+        })
+    }
+
+    /// One that computes nothing.
+    pub(super) fn blank() -> Result<Self> {
+        Ok(Self { memory: Arc::new(Memory::blank()), computes: false, ..Self::new(1)? })
+    }
+
+    /// False where only memory is counted; ops that do not compute by the functions below ask.
+    pub fn computes(&self) -> bool {
+        self.computes
     }
 
     /// Number of threads.
@@ -71,6 +88,9 @@ impl Cpu {
 
     /// Calls `work(row, values)` for each row of `out`, rows in parallel.
     pub fn for_rows(&self, out: &mut [f32], cols: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+        if !self.computes {
+            return;
+        }
         let rows = rows_per_task(cols);
         self.run(|| {
             out.par_chunks_mut(rows * cols).enumerate().for_each(|(task, chunk)| {
@@ -85,6 +105,9 @@ impl Cpu {
     ///
     /// Sums run in f64 over fixed blocks of rows, and the blocks' sums are added in order.
     pub fn add_column_sums(&self, out: &mut [f32], rows: usize, add: impl Fn(usize, &mut [f64]) + Sync) {
+        if !self.computes {
+            return;
+        }
         let block = |start: usize| {
             let mut sums = vec![0.0; out.len()];
             (start..(start + SUMMED_ROWS).min(rows)).for_each(|row| add(row, &mut sums));
@@ -106,6 +129,9 @@ impl Cpu {
         cols: usize,
         work: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
     ) {
+        if !self.computes {
+            return;
+        }
         let rows = rows_per_task(cols);
         self.run(|| {
             let tasks = x.par_chunks_mut(rows * cols).zip(y.par_chunks_mut(rows * cols));

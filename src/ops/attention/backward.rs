@@ -46,6 +46,9 @@ pub fn backward(
             *out = dot(d_o, o);
         }
     });
+    if !cpu.computes() {
+        return;
+    }
     let pass = Pass { heads, layout, saved, d_o, delta: &delta };
 
     let tasks: Vec<(&QueryTile, usize)> =

@@ -29,6 +29,9 @@ pub fn forward(
 ) {
     let _span = device.span("attention.forward", || layout.cost(heads, 2, 2, 2));
     let Device::Cpu(cpu) = device;
+    if !cpu.computes() {
+        return;
+    }
     let tasks: Vec<(&QueryTile, usize)> =
         layout.query_tiles.iter().flat_map(|t| (0..heads.key_value).map(move |kv| (t, kv))).collect();
     let tiles: Vec<Tile> =
