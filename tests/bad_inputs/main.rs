@@ -10,6 +10,7 @@
 mod sandbox;
 
 mod adapter;
+mod bench;
 mod config;
 mod data;
 mod gguf;

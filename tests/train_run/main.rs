@@ -5,6 +5,7 @@
 #[path = "../sandbox/mod.rs"]
 mod sandbox;
 
+mod bench;
 mod full;
 mod invariance;
 mod objective;

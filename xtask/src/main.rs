@@ -29,6 +29,9 @@ usage: cargo xtask COMMAND
   golden                       makes tests/golden again, by Transformers and PEFT
   peer-kernels [NAME ...]      runs other libraries' Triton kernels in the interpreter, against numpy and figures
   peers                        lets PEFT, Transformers and TensorBoard read what preceptor writes
+  peers bench [--data FILE] [--rounds N] [--updates N] [--modes MODE ...]
+                               times Transformers + PEFT (and TRL, if installed) and preceptor on the same texts,
+                               interleaved; writes docs/benchmarks/cpu_training. Wants a quiet machine
   fuzz [TARGET] [--seconds N]  fuzzes one target or each in turn, for N seconds (60)";
 
 fn main() -> ExitCode {
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         ["golden"] => golden(),
         ["peer-kernels", ref names @ ..] => peer_kernels(names),
         ["peers"] => peers(),
+        ["peers", "bench", ref rest @ ..] => peers_bench(rest),
         ["fuzz", ref rest @ ..] => fuzz::run(rest),
         _ => {
             eprintln!("{USAGE}");
@@ -123,6 +127,20 @@ fn peers() -> Result<()> {
     run(cargo().args(["build", "--release"]))?;
     let program = process::target().join("release/preceptor");
     run(python::script(&python, &root().join("xtask/peers.py")).arg(program).arg(root().join("tests/golden")))
+}
+
+/// The last of options that are given twice counts.
+fn peers_bench(arguments: &[&str]) -> Result<()> {
+    let (python, model) = (python::environment("peers")?, python::smollm2()?);
+    run(cargo().args(["build", "--release", "--bin", "preceptor"]))?;
+    run(python::script(&python, &root().join("xtask/peers_bench.py"))
+        .arg(process::target().join("release/preceptor"))
+        .arg(model)
+        .arg("--data")
+        .arg(root().join("assets/demo/questions.jsonl"))
+        .arg("--out")
+        .arg(root().join("docs/benchmarks/cpu_training"))
+        .args(arguments))
 }
 
 /// Kernels that are not ours show whether the interpreter is a mirror of our own habits.

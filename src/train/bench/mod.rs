@@ -82,17 +82,18 @@ impl<'a> Bench<'a> {
     pub fn run(mut self) -> Result<(Saved, Timeline)> {
         let (device, Measure { updates, warmup, .. }) = (self.updates.device, self.measure);
         let before = device.measured_peak();
-        let mut optimizer = match self.measure.kind {
-            Kind::Train => Optimizer::new(device, self.updates.learner.len()),
-            Kind::Letter | Kind::OptionText => Optimizer::new(device, 0),
-        };
+        let trains = self.measure.kind == Kind::Train;
+        let mut optimizer = trains.then(|| Optimizer::new(device, self.updates.learner.len()));
         let (mut units, mut starts) = (Vec::new(), Vec::new());
         for number in 0..warmup + updates {
             if number == warmup {
                 device.trace().start();
             }
             starts.push(device.trace().elapsed());
-            units.push(self.unit(number, &mut optimizer)?);
+            units.push(match &mut optimizer {
+                Some(optimizer) => self.update(number, optimizer)?,
+                None => self.answer(number)?,
+            });
         }
         let spans = device.trace().stop();
         // read before the bandwidth is measured, which needs memory of its own
@@ -117,25 +118,26 @@ impl<'a> Bench<'a> {
         Ok((saved, timeline))
     }
 
-    fn unit(&mut self, number: u64, optimizer: &mut Optimizer) -> Result<Unit> {
-        let updates = &mut self.updates;
-        if self.measure.kind == Kind::Train {
-            let started = Instant::now();
-            let metrics = updates.update(number, optimizer)?;
-            let seconds = started.elapsed().as_secs_f64();
-            let of_peak = metrics.mfu.unwrap_or_default() * metrics.step_ms / 1e3;
-            return Ok(Unit {
-                seconds,
-                examples: metrics.examples,
-                loss: metrics.loss,
-                flops: Some(of_peak * updates.device.measured_peak()),
-                tokens: Some(Tokens {
-                    real: metrics.tokens,
-                    trained: metrics.trained_tokens,
-                    computed: metrics.computed_tokens,
-                }),
-            });
-        }
+    /// The update `number`, from 0.
+    fn update(&mut self, number: u64, optimizer: &mut Optimizer) -> Result<Unit> {
+        let started = Instant::now();
+        let metrics = self.updates.update(number, optimizer)?;
+        let seconds = started.elapsed().as_secs_f64();
+        // MFU is told against the peak that was measured first
+        let of_peak = metrics.mfu.unwrap_or_default() * metrics.step_ms / 1e3;
+        let (real, trained, computed) = (metrics.tokens, metrics.trained_tokens, metrics.computed_tokens);
+        Ok(Unit {
+            seconds,
+            examples: metrics.examples,
+            loss: metrics.loss,
+            flops: Some(of_peak * self.updates.device.measured_peak()),
+            tokens: Some(Tokens { real, trained, computed }),
+        })
+    }
+
+    /// The block `number` of questions, from 0; after the last question comes the first.
+    fn answer(&self, number: u64) -> Result<Unit> {
+        let updates = &self.updates;
         let all = questions(updates);
         let count = self.measure.questions.min(all.len());
         let first = (number as usize).wrapping_mul(count) % all.len();
