@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use super::{Check, Findings, Found};
 use crate::isa::At;
@@ -83,29 +83,29 @@ struct Touched {
 }
 
 impl Touched {
+    /// `lowest`: the cells of the field of that name.
     #[inline(always)]
-    fn add(&self, cells: Range<usize>, count: usize, touch: Touch, alone: bool) {
-        for cell in &self.lowest.all(count)[cells.clone()] {
+    fn add(&self, lowest: &[AtomicU64], cells: Range<usize>, touch: Touch, alone: bool) {
+        for (index, cell) in cells.clone().zip(&lowest[cells]) {
             // most cells are touched by one block, in the order of its instructions
             let seen = cell.load(Relaxed);
-            if seen < !touch.0 || (seen ^ !touch.0) >> LOW_BITS != 0 {
-                return self.meet(cells, count, touch, alone);
+            if seen == 0 && alone {
+                cell.store(!touch.0, Relaxed);
+            } else if seen < !touch.0 || (seen ^ !touch.0) >> LOW_BITS != 0 {
+                self.meet(cell, index, lowest.len(), touch, alone);
             }
         }
     }
 
-    /// The first touch of some of these cells, or another block's.
-    fn meet(&self, cells: Range<usize>, count: usize, touch: Touch, alone: bool) {
-        let lowest = self.lowest.all(count);
-        for cell in cells {
-            let seen = raise(&lowest[cell], !touch.0, alone);
-            let known = Touch(!seen);
-            if seen == 0 || known.block() == touch.block() {
-                continue;
-            }
-            let key = Touch(known.0.max(touch.0)).0 ^ ((1 << LOW_BITS) - 1);
-            raise(&self.highest.all(count)[cell], key, alone);
+    /// The first touch of a cell, or another block's.
+    fn meet(&self, lowest: &AtomicU64, index: usize, count: usize, touch: Touch, alone: bool) {
+        let seen = raise(lowest, !touch.0, alone);
+        let known = Touch(!seen);
+        if seen == 0 || known.block() == touch.block() {
+            return;
         }
+        let key = Touch(known.0.max(touch.0)).0 ^ ((1 << LOW_BITS) - 1);
+        raise(&self.highest.all(count)[index], key, alone);
     }
 
     /// The lowest block's touch and, where there is another block, the highest's.
@@ -138,22 +138,24 @@ struct Level {
     readers: Touched,
 }
 
-/// The shadow of [`CHUNK`] bytes by the width of accesses, 4 bytes (and more), 2, 1: so that neighbours in one word
-/// do not meet.
-type Levels = [Level; 3];
+/// The shadow of [`CHUNK`] bytes by the width of accesses: so that neighbours in one word do not meet, and that rows of
+/// 16 bytes, in which matrices move, are one cell.
+type Levels = [Level; WIDTHS.len()];
 
 /// The width of a level's cells in bytes, as a power of two.
-const WIDTHS: [usize; 3] = [2, 1, 0];
+const WIDTHS: [usize; 4] = [4, 2, 1, 0];
 
-/// The level of an access.
+/// The widest level whose cells these bytes fill.
 #[inline(always)]
-fn level_of(bytes: u32) -> usize {
-    if bytes >= 4 { 0 } else { 2 - bytes as usize / 2 }
+fn level_of(offset: usize, bytes: u32) -> usize {
+    [3, 2, 1, 1, 0][(offset | bytes as usize).trailing_zeros().min(4) as usize]
 }
 
 /// The touches of one launch, for each allocation.
 pub struct Touches {
     chunks: Vec<Box<[OnceLock<Box<Levels>>]>>,
+    /// For each allocation, whether anything wrote to it.
+    written: Vec<AtomicBool>,
     /// Whether one thread runs all blocks.
     alone: bool,
 }
@@ -162,21 +164,30 @@ impl Touches {
     /// None yet. `alone`: one thread runs all blocks.
     pub fn new<'a>(allocations: impl Iterator<Item = &'a Allocation>, alone: bool) -> Self {
         let chunks = |a: &Allocation| (0..a.bytes.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect();
-        Self { chunks: allocations.map(chunks).collect(), alone }
+        let chunks: Vec<_> = allocations.map(chunks).collect();
+        let written = chunks.iter().map(|_| AtomicBool::new(false)).collect();
+        Self { chunks, written, alone }
+    }
+
+    /// Whether any block wrote to an allocation.
+    pub fn written(&self, allocation: usize) -> bool {
+        self.written[allocation].load(Relaxed)
     }
 
     /// Bytes of an allocation, from `offset`, are read or written by a block.
     #[inline(always)]
     pub fn add(&self, allocation: usize, offset: usize, bytes: u32, writes: bool, by: Toucher) {
-        let (level, touch) = (level_of(bytes), Touch::new(by.block, by.pc, by.warp, by.lane));
+        let (level, touch) = (level_of(offset, bytes), Touch::new(by.block, by.pc, by.warp, by.lane));
+        if writes {
+            self.written[allocation].store(true, Relaxed);
+        }
         let width = WIDTHS[level];
         let (mut from, end) = (offset, offset + bytes as usize);
         while from < end {
             let (chunk, start) = (from / CHUNK, from / CHUNK * CHUNK);
             let to = end.min(start + CHUNK);
-            let level = &self.chunks[allocation][chunk].get_or_init(Box::default)[level];
-            let touched = if writes { &level.writers } else { &level.readers };
-            touched.add((from - start) >> width..(to - start) >> width, CHUNK >> width, touch, self.alone);
+            let (touched, lowest) = self.touched(allocation, chunk, level, writes);
+            touched.add(lowest, (from - start) >> width..(to - start) >> width, touch, self.alone);
             from = to;
         }
     }
@@ -190,26 +201,40 @@ impl Touches {
         writes: bool,
         by: Toucher,
     ) {
-        let level = level_of(bytes);
+        let level = level_of(0, bytes);
+        if writes {
+            self.written[allocation].store(true, Relaxed);
+        }
         let width = WIDTHS[level];
-        let touched = |chunk: usize| {
-            let level = &self.chunks[allocation][chunk].get_or_init(Box::default)[level];
-            if writes { &level.writers } else { &level.readers }
-        };
-        let mut last: Option<(usize, &Touched)> = None;
+        let cells = bytes as usize >> width;
+        let mut last = None;
         for lane in lanes(mask) {
             let offset = (addresses[lane] - start) as usize;
             let chunk = offset / CHUNK;
-            let touched = match last {
-                Some((known, touched)) if known == chunk => touched,
-                _ => touched(chunk),
+            let (touched, lowest) = match last {
+                Some((known, touched, lowest)) if known == chunk => (touched, lowest),
+                _ => self.touched(allocation, chunk, level, writes),
             };
-            last = Some((chunk, touched));
+            last = Some((chunk, touched, lowest));
             // aligned accesses of at most 32 bytes stay inside a chunk
             let cell = (offset % CHUNK) >> width;
             let touch = Touch::new(by.block, by.pc, by.warp, lane as u32);
-            touched.add(cell..cell + (bytes as usize >> width), CHUNK >> width, touch, self.alone);
+            touched.add(lowest, cell..cell + cells, touch, self.alone);
         }
+    }
+
+    /// The touches of one kind in a chunk, with the cells of the lowest blocks.
+    #[inline(always)]
+    fn touched(
+        &self,
+        allocation: usize,
+        chunk: usize,
+        level: usize,
+        writes: bool,
+    ) -> (&Touched, &[AtomicU64]) {
+        let levels = &self.chunks[allocation][chunk].get_or_init(Box::default)[level];
+        let touched = if writes { &levels.writers } else { &levels.readers };
+        (touched, touched.lowest.all(CHUNK >> WIDTHS[level]))
     }
 
     /// A block that touched these bytes before, where one of the two writes, and that `knows` does not order.

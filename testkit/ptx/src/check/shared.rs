@@ -2,8 +2,11 @@
 //!
 //! Words that are always touched together, 16 bytes at a time, share one cell: matrices move in such rows.
 
+use std::ops::Range;
+
 use super::clock::{Clocks, Stamp, Tick};
 use crate::machine::Mask;
+use crate::memory::matrix_descriptor::Places;
 
 /// Bytes that are shadowed together for as long as nothing narrower touches them: what a lane moves at most.
 const GROUP: u32 = 16;
@@ -59,10 +62,53 @@ pub enum Fault {
     AfterRead(Stamp),
 }
 
+/// The last write of a group that every warp behind it may read whole: its bytes hold values, no copy is about to
+/// change them, and its words share their fate. All bits set where one of these fails.
+#[derive(Clone, Copy, Debug)]
+struct Written(u64);
+
+impl Written {
+    const UNKNOWN: Self = Self(!0);
+
+    fn of(cell: &Cell) -> Self {
+        if !cell.is_at_rest() {
+            return Self::UNKNOWN;
+        }
+        Self(u64::from(cell.writer.tick) << 16 | u64::from(cell.writer.warp))
+    }
+
+    /// Whether it lies before the tick of its warp in `visible`.
+    #[inline(always)]
+    fn before(self, visible: &[Tick]) -> bool {
+        visible.get((self.0 & 0xffff) as usize).is_some_and(|&tick| self.0 >> 16 < u64::from(tick))
+    }
+}
+
+/// What the asynchronous proxy reads for one product of a warp, from its issue until it is waited for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reading {
+    warp: u32,
+    /// Its number among the warp's.
+    number: u32,
+}
+
+/// The tick of a reading that has not ended.
+const READS: Tick = Tick::MAX;
+
+/// Warps of the largest block, and the asynchronous agent.
+const AGENTS: usize = 33;
+
 /// The shadow of all shared bytes of a block.
 #[derive(Clone, Debug)]
 pub struct Shadow {
     groups: Cells,
+    /// For each group, what readers of all of it look at first.
+    written: Vec<Written>,
+    /// `proxied[warp * groups + group]`: 1 + the number of the warp's last [`Reading`] of the group; 0 for none. Empty
+    /// until the first.
+    proxied: Vec<u32>,
+    /// For each warp, the ticks in which its readings ended.
+    ended: Vec<Vec<Tick>>,
     /// Whether a group's words stand for themselves in `words`.
     split: Vec<bool>,
     /// Empty until a group is split.
@@ -108,7 +154,14 @@ impl Shadow {
     /// Nothing written, nothing read.
     pub fn new(bytes: usize, agents: usize) -> Self {
         let groups = bytes.div_ceil(GROUP as usize);
-        Self { groups: Cells::new(groups, agents), split: vec![false; groups], words: Cells::new(0, agents) }
+        Self {
+            groups: Cells::new(groups, agents),
+            written: vec![Written::UNKNOWN; groups],
+            proxied: Vec::new(),
+            ended: Vec::new(),
+            split: vec![false; groups],
+            words: Cells::new(0, agents),
+        }
     }
 
     /// Reads `bytes` at `address`, which are inside.
@@ -137,30 +190,67 @@ impl Shadow {
         })
     }
 
-    /// Reads a row of 16 bytes, inside and aligned; `proxy`: the asynchronous proxy does.
+    /// Reads a row of 16 bytes, inside and aligned.
     #[inline(always)]
-    pub fn read_row(
-        &mut self,
-        address: u32,
-        warp: u32,
-        lane: u32,
-        proxy: bool,
-        clocks: &Clocks,
-    ) -> Option<Fault> {
+    pub fn read_row(&mut self, address: u32, warp: u32, lane: u32, clocks: &Clocks) -> Option<Fault> {
         let group = (address / GROUP) as usize;
-        let cell = &self.groups.cells[group];
-        let (tick, writer) = (cell.writer.tick, usize::from(cell.writer.warp));
-        let ordered =
-            tick < clocks.visible_to(warp)[writer] && (!proxy || tick < clocks.fenced_for(warp)[writer]);
-        if ordered && cell.is_at_rest() && !self.split[group] {
+        if self.written[group].before(clocks.visible_to(warp)) {
             self.groups.stamp(group, ALL, Toucher::new(warp, lane, clocks));
             return None;
         }
-        if proxy {
-            self.read_async(address, GROUP, warp, lane, clocks)
-        } else {
-            self.read(address, GROUP, warp, lane, clocks)
+        self.read(address, GROUP, warp, lane, clocks)
+    }
+
+    /// The asynchronous proxy begins to read for a product of a warp.
+    pub fn begin_reading(&mut self, warp: u32, clocks: &Clocks) -> Reading {
+        if self.ended.is_empty() {
+            self.proxied = vec![0; self.written.len() * clocks.warps()];
+            self.ended = vec![Vec::new(); clocks.warps()];
         }
+        let ended = &mut self.ended[warp as usize];
+        ended.push(READS);
+        Reading { warp, number: ended.len() as u32 - 1 }
+    }
+
+    /// The product is done: what it read may change for whoever knows that.
+    pub fn end_reading(&mut self, reading: Reading, clocks: &Clocks) {
+        self.ended[reading.warp as usize][reading.number as usize] = clocks.now(reading.warp);
+    }
+
+    /// The asynchronous proxy reads the rows of 16 bytes of a part of a matrix; whoever changes one of them before
+    /// the reading ended is wrong. Gives the first row that is not inside, and the first that must not be read.
+    pub fn read_matrix(
+        &mut self,
+        reading: Reading,
+        (places, lines, chunks): (Places, Range<u32>, Range<u32>),
+        bytes: u32,
+        clocks: &Clocks,
+    ) -> (Option<u32>, Option<(u32, Fault)>) {
+        // the tick before which each warp's accesses are visible and a proxy fence lies behind them
+        let mut visible = [0; AGENTS];
+        let known = clocks.visible_to(reading.warp).iter().zip(clocks.fenced_for(reading.warp));
+        visible.iter_mut().zip(known).for_each(|(tick, (&seen, &fenced))| *tick = seen.min(fenced));
+        let (mut outside, mut other) = (None, Vec::new());
+        let groups = self.written.len();
+        let proxied = &mut self.proxied[reading.warp as usize * groups..][..groups];
+        let whole = (bytes / GROUP) as usize;
+        for line in lines {
+            let first = places.line(line);
+            for chunk in chunks.clone() {
+                let row = places.chunk(first, chunk);
+                let group = (row / GROUP) as usize;
+                if group >= whole {
+                    outside = outside.or(Some(row));
+                    continue;
+                }
+                proxied[group] = reading.number + 1;
+                if !self.written[group].before(&visible) {
+                    other.push(row);
+                }
+            }
+        }
+        let wrong = |row| Some((row, self.read_async(row, GROUP, reading.warp, 0, clocks)?));
+        (outside, other.into_iter().filter_map(wrong).next())
     }
 
     /// Writes `bytes` at `address`, which are inside. `same`: the bytes already have these values.
@@ -184,7 +274,8 @@ impl Shadow {
             fault
         });
         self.join(address, bytes, by.stamp);
-        fault
+        self.settle(address, bytes);
+        fault.or_else(|| self.proxied_before(address, bytes, by))
     }
 
     /// Updates `bytes` at `address` in one step; such updates race with plain accesses only.
@@ -197,7 +288,7 @@ impl Shadow {
         clocks: &Clocks,
     ) -> Option<Fault> {
         let by = Toucher::new(warp, lane, clocks);
-        self.each(address, bytes, |cells, index, part| {
+        let fault = self.each(address, bytes, |cells, index, part| {
             let mut fault = (cells.cells[index].ready & part != part).then_some(Fault::Uninitialised);
             if !cells.cells[index].atomic {
                 fault = fault.or(cells.conflict(index, part, false, by));
@@ -207,7 +298,9 @@ impl Shadow {
             (cell.written, cell.atomic) = (part, true);
             cell.ready |= part;
             fault
-        })
+        });
+        self.settle(address, bytes);
+        fault.or_else(|| self.proxied_before(address, bytes, by))
     }
 
     /// An asynchronous copy will write these bytes.
@@ -220,11 +313,13 @@ impl Shadow {
         clocks: &Clocks,
     ) -> Option<Fault> {
         let by = Toucher::new(warp, lane, clocks);
-        self.each(address, bytes, |cells, index, part| {
+        let fault = self.each(address, bytes, |cells, index, part| {
             let fault = cells.conflict(index, part, false, by);
             cells.cells[index].in_flight |= part;
             fault
-        })
+        });
+        self.settle(address, bytes);
+        fault.or_else(|| self.proxied_before(address, bytes, by))
     }
 
     /// An asynchronous copy has written these bytes, in the name of a warp's lane or of the agent.
@@ -239,6 +334,7 @@ impl Shadow {
             None
         });
         self.join(address, bytes, by.stamp);
+        self.settle(address, bytes);
     }
 
     /// These bytes become, or no longer are, an mbarrier: plain accesses are wrong.
@@ -247,6 +343,36 @@ impl Shadow {
             cells.cells[index].reserved = reserved;
             None
         });
+        self.settle(address, bytes);
+    }
+
+    /// These bytes changed: what readers of their groups look at first follows.
+    #[inline(always)]
+    fn settle(&mut self, address: u32, bytes: u32) {
+        for group in (address / GROUP) as usize..(address + bytes).div_ceil(GROUP) as usize {
+            let whole = !self.split[group];
+            self.written[group] =
+                if whole { Written::of(&self.groups.cells[group]) } else { Written::UNKNOWN };
+        }
+    }
+
+    /// A reading of the proxy that nothing orders before an access that changes these bytes.
+    #[inline(always)]
+    fn proxied_before(&self, address: u32, bytes: u32, by: Toucher<'_>) -> Option<Fault> {
+        for group in (address / GROUP) as usize..(address + bytes).div_ceil(GROUP) as usize {
+            for (warp, ended) in self.ended.iter().enumerate() {
+                let number = self.proxied[warp * self.written.len() + group];
+                if number == 0 {
+                    continue;
+                }
+                let tick = ended[number as usize - 1];
+                let read = Stamp { tick, warp: warp as u16, lane: 0 };
+                if tick == READS || by.meets(read) {
+                    return Some(Fault::AfterRead(read));
+                }
+            }
+        }
+        None
     }
 
     /// Does the same to every cell that an access touches, given its bytes as bits; the first fault counts.
@@ -282,6 +408,7 @@ impl Shadow {
             self.words = Cells::new(WORDS * self.split.len(), self.words.agents);
         }
         self.split[group] = true;
+        self.written[group] = Written::UNKNOWN;
         let reads = self.groups.reads_of(group);
         for word in WORDS * group..WORDS * (group + 1) {
             self.words.cells[word] = self.groups.cells[group];
@@ -494,7 +621,7 @@ mod tests {
         assert_eq!(shadow.write(12, 4, 1, 7, false, &clocks), None);
         assert_eq!(
             shadow
-                .read_row(0, 0, 0, false, &clocks)
+                .read_row(0, 0, 0, &clocks)
                 .map(|fault| matches!(fault, Fault::AfterWrite(s) if s.lane == 7)),
             Some(true)
         );

@@ -6,6 +6,9 @@ use crate::machine::{Lanes64, Mask, lanes};
 /// Bytes of a sector.
 const SECTOR: u64 = 32;
 
+/// Sectors around the first lane's that are counted as bits; lanes beyond are sorted.
+const NEAR: u64 = 128;
+
 /// One request: `bytes` at the address of each lane.
 #[inline]
 pub fn count(addresses: &Lanes64, bytes: u32, mask: Mask) -> Requests {
@@ -19,12 +22,20 @@ pub fn count(addresses: &Lanes64, bytes: u32, mask: Mask) -> Requests {
         last = end;
     }
     if !ascending {
-        let mut all: Vec<u64> = lanes(mask)
-            .flat_map(|lane| addresses[lane] / SECTOR..=(addresses[lane] + u64::from(bytes) - 1) / SECTOR)
-            .collect();
-        all.sort_unstable();
-        all.dedup();
-        distinct = all.len() as u64;
+        let sectors = || {
+            lanes(mask)
+                .flat_map(|lane| addresses[lane] / SECTOR..=(addresses[lane] + u64::from(bytes) - 1) / SECTOR)
+        };
+        let near = addresses[mask.trailing_zeros() as usize] / SECTOR;
+        let low = near.saturating_sub(NEAR / 2);
+        distinct = if sectors().all(|sector| sector.wrapping_sub(low) < NEAR) {
+            u64::from(sectors().fold(0_u128, |seen, sector| seen | 1 << (sector - low)).count_ones())
+        } else {
+            let mut all: Vec<u64> = sectors().collect();
+            all.sort_unstable();
+            all.dedup();
+            all.len() as u64
+        };
     }
     let bytes = u64::from(mask.count_ones() * bytes);
     Requests { requests: 1, sectors: distinct, ideal_sectors: bytes.div_ceil(SECTOR), bytes }
@@ -60,6 +71,8 @@ mod tests {
         assert_eq!(sectors(|l| 128 * l, 4, !0), (32, 4), "a column");
         assert_eq!(sectors(|_| 64, 4, !0), (1, 4), "broadcast");
         assert_eq!(sectors(|l| 4 * (31 - l), 4, !0), (4, 4), "backwards");
+        assert_eq!(sectors(|l| 32 * (l ^ 1), 4, !0), (32, 4), "columns swapped");
+        assert_eq!(sectors(|l| 4096 * (l / 2 ^ 1), 4, !0), (16, 4), "far columns swapped");
         assert_eq!(sectors(|l| 4 * l, 4, 1), (1, 1), "one lane");
         assert_eq!(sectors(|l| 4 * (l ^ 1), 4, !0), (4, 4), "pairs swapped");
     }

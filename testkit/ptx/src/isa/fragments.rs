@@ -91,12 +91,12 @@ pub fn exactly<const N: usize>(registers: Vec<Reg32>) -> Result<[Reg32; N], Stri
 pub fn gather_a<P: Packed, const K: usize>(registers: &Registers, sources: &[Reg32]) -> [[f32; K]; ROWS] {
     let mut a = [[0.0; K]; ROWS];
     for (q, &source) in sources.iter().enumerate() {
-        let words = registers.get32(source);
-        for (lane, &word) in words.iter().enumerate() {
-            let row = &mut a[q % 2 * 8 + lane / 4];
-            let column = q / 2 * 4 * P::COUNT + lane % 4 * P::COUNT;
-            for index in 0..P::COUNT {
-                row[column + index] = P::element(word, index);
+        for (row, words) in registers.get32(source).as_chunks::<4>().0.iter().enumerate() {
+            let row = &mut a[q % 2 * 8 + row][q / 2 * 4 * P::COUNT..][..4 * P::COUNT];
+            for (group, &word) in words.iter().enumerate() {
+                for index in 0..P::COUNT {
+                    row[group * P::COUNT + index] = P::element(word, index);
+                }
             }
         }
     }
@@ -108,11 +108,12 @@ pub fn gather_a<P: Packed, const K: usize>(registers: &Registers, sources: &[Reg
 pub fn gather_b<P: Packed, const K: usize>(registers: &Registers, sources: &[Reg32]) -> [[f32; COLUMNS]; K] {
     let mut b = [[0.0; COLUMNS]; K];
     for (q, &source) in sources.iter().enumerate() {
-        let words = registers.get32(source);
-        for (lane, &word) in words.iter().enumerate() {
-            let k = q * 4 * P::COUNT + lane % 4 * P::COUNT;
-            for index in 0..P::COUNT {
-                b[k + index][lane / 4] = P::element(word, index);
+        let rows = &mut b[q * 4 * P::COUNT..][..4 * P::COUNT];
+        for (column, words) in registers.get32(source).as_chunks::<4>().0.iter().enumerate() {
+            for (group, &word) in words.iter().enumerate() {
+                for index in 0..P::COUNT {
+                    rows[group * P::COUNT + index][column] = P::element(word, index);
+                }
             }
         }
     }
@@ -123,10 +124,12 @@ pub fn gather_b<P: Packed, const K: usize>(registers: &Registers, sources: &[Reg
 #[inline(always)]
 pub fn gather_c(registers: &Registers, sources: &[Reg32], read: impl Fn(u32) -> f32) -> Tile {
     let mut c = [[0.0; COLUMNS]; ROWS];
-    for (q, &source) in sources.iter().enumerate() {
-        let words = registers.get32(source);
-        for (lane, &word) in words.iter().enumerate() {
-            c[q / 2 * 8 + lane / 4][lane % 4 * 2 + q % 2] = read(word);
+    for (rows, pair) in c.as_chunks_mut::<8>().0.iter_mut().zip(sources.as_chunks::<2>().0) {
+        let [even, odd] = pair.map(|source| registers.get32(source).as_chunks::<4>().0);
+        for (row, (even, odd)) in rows.iter_mut().zip(even.iter().zip(odd)) {
+            for group in 0..4 {
+                (row[2 * group], row[2 * group + 1]) = (read(even[group]), read(odd[group]));
+            }
         }
     }
     c
@@ -187,6 +190,34 @@ pub fn multiply_add<const K: usize>(a: &[[f32; K]; ROWS], b: &[[f32; COLUMNS]; K
             for row in 0..4 {
                 for column in 0..COLUMNS {
                     sums[row][column] += a[row][k] * b[k][column];
+                }
+            }
+        }
+        *c = sums;
+    }
+}
+
+/// A matrix with rows and columns exchanged.
+#[inline(always)]
+pub fn transposed<const R: usize, const C: usize>(matrix: &[[f32; C]; R]) -> [[f32; R]; C] {
+    std::array::from_fn(|column| std::array::from_fn(|row| matrix[row][column]))
+}
+
+/// The same as [`multiply_add`] where `a` and `c` lie by columns and `b` is a function of k and column: what wgmma,
+/// whose b is wide and lies either way, needs no transposition for.
+#[inline(always)]
+pub fn multiply_add_columns<const K: usize>(
+    a: &[[f32; ROWS]; K],
+    b: impl Fn(usize, usize) -> f32,
+    c: &mut [[f32; ROWS]; COLUMNS],
+) {
+    for (pair, c) in c.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+        let mut sums = *c;
+        for (k, a) in a.iter().enumerate() {
+            for (column, sums) in sums.iter_mut().enumerate() {
+                let factor = b(k, 2 * pair + column);
+                for row in 0..ROWS {
+                    sums[row] += a[row] * factor;
                 }
             }
         }
@@ -339,6 +370,9 @@ mod tests {
         let c: Tile = std::array::from_fn(|_| std::array::from_fn(|_| random()));
         let mut sums = c;
         multiply_add(&a, &b, &mut sums);
+        let mut columns = transposed(&c);
+        multiply_add_columns(&transposed(&a), |k, column| b[k][column], &mut columns);
+        assert_eq!(transposed(&columns), sums, "the order of additions is the same");
         for row in 0..ROWS {
             for column in 0..COLUMNS {
                 let terms = (0..16).map(|k| f64::from(a[row][k]) * f64::from(b[k][column]));

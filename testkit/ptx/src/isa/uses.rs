@@ -1,7 +1,7 @@
 //! Which registers an instruction reads and writes, so that a value that nothing wrote is followed to its use.
 
-use super::Class;
-use crate::machine::registers::{Layout, Pred, Register};
+use super::{Class, Instruction};
+use crate::machine::registers::{Layout, Pred, Reg32, Register};
 
 /// The registers of one instruction, its guard left out.
 #[derive(Clone, Debug, Default)]
@@ -56,4 +56,24 @@ impl Noted {
         };
         Uses { reads: places(&self.reads), writes: places(&self.writes), missing }
     }
+}
+
+/// The 32-bit registers that may hold a promise of wgmma's (see [`crate::machine::products`]): the accumulators of the
+/// instructions that `makes` names, and what copies of them may reach. Arithmetic of floats keeps no promise.
+pub fn promised(code: &[Instruction], layout: &Layout, makes: impl Fn(&Instruction) -> bool) -> Vec<Reg32> {
+    let mut held = vec![false; layout.places()];
+    let mut growing = true;
+    while growing {
+        growing = false;
+        for instruction in code {
+            let copies = matches!(instruction.class, Class::Integer | Class::Compare | Class::Shuffle)
+                && instruction.uses.reads.iter().any(|&place| held[place as usize]);
+            if copies || makes(instruction) {
+                for &place in &instruction.uses.writes {
+                    growing |= !std::mem::replace(&mut held[place as usize], true);
+                }
+            }
+        }
+    }
+    (0..layout.count32).filter(|&place| held[place as usize]).map(Reg32).collect()
 }

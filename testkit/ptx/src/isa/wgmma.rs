@@ -12,6 +12,7 @@ use super::half::{Bf16, F16};
 use super::types::Type;
 use super::{Class, Execution, Flow};
 use crate::check::Check;
+use crate::check::shared::Reading;
 use crate::machine::Mask;
 use crate::machine::products::{Held, Left, Product};
 use crate::machine::registers::{Pred, Reg32, Reg64, Registers};
@@ -164,8 +165,8 @@ fn issue(x: &mut Execution<'_, '_>, mask: Mask, form: &Form) {
     let tile = match held {
         Held::Accumulator(tile) => tile,
         Held::Values | Held::Mixture => {
-            let values = values(&form.targets, registers, form.half);
-            products.promise(&form.targets, registers, values, form.half)
+            let tiles = tiles(&form.targets, registers, form.half);
+            products.promise(&form.targets, registers, tiles.into_iter(), form.half)
         }
     };
     if held == Held::Mixture {
@@ -182,11 +183,13 @@ fn issue(x: &mut Execution<'_, '_>, mask: Mask, form: &Form) {
         negative: form.negative,
         accumulate,
         tile,
-        issued: x.block.clocks.now(x.warp.id),
+        reading: x.block.shadow.begin_reading(x.warp.id, &x.block.clocks),
         group: 0,
     };
     if touch(x, &product) {
         x.warp.products.start(product);
+    } else {
+        x.block.shadow.end_reading(product.reading, &x.block.clocks);
     }
 }
 
@@ -210,7 +213,7 @@ fn matrix(
 }
 
 /// What accumulators hold, 8 columns at a time.
-fn values(targets: &[Reg32], registers: &Registers, half: bool) -> Vec<Tile> {
+fn tiles(targets: &[Reg32], registers: &Registers, half: bool) -> Vec<Tile> {
     if half {
         targets.chunks_exact(2).map(|pair| fragments::gather_c_f16(registers, pair)).collect()
     } else {
@@ -223,33 +226,30 @@ fn first_row(warp: u32) -> u32 {
     warp % 4 * ROWS as u32
 }
 
-/// Checks that the operands in shared memory may be read; stamps them as read now.
+/// Checks that the operands in shared memory may be read; from now on they must not change.
 fn touch(x: &mut Execution<'_, '_>, product: &Product) -> bool {
     let left = match product.left {
-        Left::Shared(matrix) => touch_matrix(x, matrix, first_row(x.warp.id), ROWS as u32),
+        Left::Shared(matrix) => touch_matrix(x, product.reading, matrix, first_row(x.warp.id), ROWS as u32),
         Left::Registers(..) => true,
     };
-    left && touch_matrix(x, product.right, 0, product.columns as u32)
+    left && touch_matrix(x, product.reading, product.right, 0, product.columns as u32)
 }
 
 /// Touches `count` rows (or columns) from `first` on, for 16 k.
-fn touch_matrix(x: &mut Execution<'_, '_>, matrix: Matrix, first: u32, count: u32) -> bool {
+fn touch_matrix(x: &mut Execution<'_, '_>, reading: Reading, matrix: Matrix, first: u32, count: u32) -> bool {
     let (lines, chunks) = if matrix.mn_major {
         (0..K as u32, first / 8..(first + count) / 8)
     } else {
         (first..first + count, 0..K as u32 / 8)
     };
-    x.shared_matrix(matrix, lines, chunks)
+    x.shared_matrix(reading, matrix, lines, chunks)
 }
 
 fn wait(x: &mut Execution<'_, '_>, keep: u32) {
     let here = x.at;
     while let Some(product) = x.warp.products.due(keep) {
         x.at = product.at;
-        // the bytes must stay until now; in the tick of the issue they are stamped already
-        if x.block.clocks.now(x.warp.id) != product.issued {
-            touch(x, &product);
-        }
+        x.block.shadow.end_reading(product.reading, &x.block.clocks);
         if let Left::Registers(registers, held) = &product.left
             && (0..4).any(|q| *x.warp.registers.get32(registers[q]) != held[q])
         {
@@ -260,56 +260,63 @@ fn wait(x: &mut Execution<'_, '_>, keep: u32) {
         if product.bf16 { compute::<Bf16>(x, &product) } else { compute::<F16>(x, &product) }
     }
     x.at = here;
-    x.warp.products.deliver(&mut x.warp.registers);
+    x.warp.products.deliver(&mut x.warp.registers, &x.block.kernel.promised);
 }
 
 fn compute<P: Packed>(x: &mut Execution<'_, '_>, product: &Product) {
     let shared = x.block.shared.bytes();
     let chunk = |at: u32| -> [f32; 8] {
         let bytes: &[u8; 16] = shared[at as usize..].first_chunk().expect("the chunk was checked");
-        std::array::from_fn(|i| {
-            P::element(u32::from(u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]])), 0)
-        })
+        let mut values = [0.0; 8];
+        for (value, &bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
+            *value = P::element(u32::from(u16::from_le_bytes(bytes)), 0);
+        }
+        values
     };
-    let mut a = match product.left {
-        Left::Registers(registers, _) => fragments::gather_a::<P, K>(&x.warp.registers, &registers),
+    // by columns, as the accumulator
+    let mut a = [[0.0; ROWS]; K];
+    match product.left {
+        Left::Registers(registers, _) => {
+            a = fragments::transposed(&fragments::gather_a::<P, K>(&x.warp.registers, &registers));
+        }
         Left::Shared(matrix) => {
-            let first = first_row(x.warp.id);
-            let mut a = [[0.0; K]; ROWS];
+            let (first, places) = (first_row(x.warp.id), matrix.places());
             for (half, eight) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
                 // a block of 8 x 8, line by line
-                for line in 0..8 {
+                for line in 8 * half..8 * half + 8 {
                     if matrix.mn_major {
-                        let k = half * 8 + line;
-                        let values = chunk(matrix.chunk(k as u32, first / 8 + eight as u32));
-                        (0..8).for_each(|row| a[eight * 8 + row][k] = values[row]);
+                        a[line][8 * eight..][..8]
+                            .copy_from_slice(&chunk(places.at(line as u32, first / 8 + eight as u32)));
                     } else {
-                        let row = half * 8 + line;
-                        let values = chunk(matrix.chunk(first + row as u32, eight as u32));
-                        a[row][eight * 8..][..8].copy_from_slice(&values);
+                        let values = chunk(places.at(first + line as u32, eight as u32));
+                        (0..8).for_each(|k| a[8 * eight + k][line] = values[k]);
                     }
                 }
             }
-            a
         }
-    };
+    }
     if product.negative {
         a.as_flattened_mut().iter_mut().for_each(|value| *value = -*value);
     }
+    let places = product.right.places();
     let accumulator = x.warp.products.accumulator(product.tile);
     for block in 0..product.columns / COLUMNS {
-        let mut b = [[0.0; COLUMNS]; K];
         if product.right.mn_major {
-            for (k, row) in b.iter_mut().enumerate() {
-                *row = chunk(product.right.chunk(k as u32, block as u32));
+            let mut b = [[0.0; COLUMNS]; K];
+            for (k, b) in b.iter_mut().enumerate() {
+                *b = chunk(places.at(k as u32, block as u32));
             }
+            accumulator.multiply(block, product.accumulate, &a, |k, column| b[k][column]);
         } else {
-            for (column, eight) in (0..COLUMNS).flat_map(|column| [(column, 0), (column, 1)]) {
-                let values = chunk(product.right.chunk((block * COLUMNS + column) as u32, eight as u32));
-                (0..8).for_each(|k| b[eight * 8 + k][column] = values[k]);
+            let mut b = [[0.0; K]; COLUMNS];
+            for (column, b) in b.iter_mut().enumerate() {
+                let first = places.line((block * COLUMNS + column) as u32);
+                for (eight, b) in b.as_chunks_mut().0.iter_mut().enumerate() {
+                    *b = chunk(places.chunk(first, eight as u32));
+                }
             }
+            accumulator.multiply(block, product.accumulate, &a, |k, column| b[column][k]);
         }
-        accumulator.multiply(block, product.accumulate, &a, &b);
     }
     x.warp.products.done(product.tile);
 }

@@ -39,16 +39,16 @@ impl Copies {
     /// Takes the copies of `lanes` out for which `ready(lane, group)` holds.
     pub fn take(&mut self, lanes_taken: Mask, ready: impl Fn(usize, u32) -> bool) -> Self {
         let mut taken = Vec::new();
-        for copy in &mut self.0 {
+        self.0.retain_mut(|copy| {
             let now = lanes(copy.lanes & lanes_taken)
                 .filter(|&lane| ready(lane, copy.group[lane]))
                 .fold(0, |mask: Mask, lane| mask | 1 << lane);
+            copy.lanes &= !now;
             if now != 0 {
-                copy.lanes &= !now;
                 taken.push(Copy { lanes: now, ..copy.clone() });
             }
-        }
-        self.0.retain(|copy| copy.lanes != 0);
+            copy.lanes != 0
+        });
         Self(taken)
     }
 
@@ -62,18 +62,24 @@ impl Copies {
         for copy in self.0 {
             let usual = lanes(copy.lanes).next().and_then(|lane| block.global.holder(copy.source[lane], 1));
             for lane in lanes(copy.lanes) {
-                let (mut bytes, target) = ([0; 16], copy.target[lane]);
-                let source = &mut bytes[..copy.source_bytes[lane] as usize];
-                match usual.filter(|holder| holder.holds(copy.source[lane], source.len() as u32)) {
-                    _ if source.is_empty() => {}
-                    Some(holder) => holder.read(copy.source[lane], source),
-                    // the bounds were checked at issue; memory freed since then reads as NaN
-                    None if !block.global.load_bytes(copy.source[lane], source) => source.fill(0xff),
-                    None => {}
+                let (target, source, length) =
+                    (copy.target[lane], copy.source[lane], copy.source_bytes[lane]);
+                match usual.filter(|holder| holder.holds(source, length)) {
+                    Some(holder) if length == 16 => block.shared.store(target, holder.load_row(source)),
+                    holder => {
+                        let mut bytes = [0; 16];
+                        let read = &mut bytes[..length as usize];
+                        match holder {
+                            _ if length == 0 => {}
+                            Some(holder) => holder.read(source, read),
+                            // the bounds were checked at issue; memory freed since then reads as NaN
+                            None if !block.global.load_bytes(source, read) => read.fill(0xff),
+                            None => {}
+                        }
+                        let (at, size) = (target as usize, copy.bytes as usize);
+                        block.shared.bytes_mut()[at..at + size].copy_from_slice(&bytes[..size]);
+                    }
                 }
-                let at = target as usize;
-                let size = copy.bytes as usize;
-                block.shared.bytes_mut()[at..at + size].copy_from_slice(&bytes[..size]);
                 block.shadow.land(target, copy.bytes, warp, lane as u32, &block.clocks);
             }
         }

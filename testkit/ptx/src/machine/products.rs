@@ -13,7 +13,7 @@ use super::registers::{Reg32, Registers};
 use super::warp::Warp;
 use super::{Lanes32, WARP};
 use crate::check::Check;
-use crate::check::clock::Tick;
+use crate::check::shared::Reading;
 use crate::isa::At;
 use crate::isa::fragments::{self, COLUMNS, ROWS, Tile};
 use crate::isa::half::{F16, Float16};
@@ -47,8 +47,8 @@ pub struct Product {
     pub accumulate: bool,
     /// The accumulator.
     pub tile: u32,
-    /// The warp's tick at issue.
-    pub issued: Tick,
+    /// What it reads of shared memory.
+    pub reading: Reading,
     /// Its group, counted from the warp's first; [`Products::start`] sets it.
     pub group: u32,
 }
@@ -62,8 +62,8 @@ pub struct Accumulator {
     registers: u32,
     /// Whether two f16 share a register.
     half: bool,
-    /// Its values, 8 columns at a time.
-    pub values: Vec<Tile>,
+    /// Its values, 8 columns at a time, by columns.
+    values: Vec<[[f32; ROWS]; COLUMNS]>,
     /// Products that are still to come.
     waiting: u32,
 }
@@ -112,9 +112,10 @@ impl Products {
         &mut self,
         targets: &[Reg32],
         registers: &mut Registers,
-        values: Vec<Tile>,
+        values: impl Iterator<Item = Tile>,
         half: bool,
     ) -> u32 {
+        let values = values.map(|tile| fragments::transposed(&tile)).collect();
         let count = targets.len() as u32;
         if self.promised + count > PAYLOADS {
             self.promised = 0;
@@ -155,32 +156,33 @@ impl Products {
         self.accumulator(name).waiting -= 1;
     }
 
-    /// Keeps the promises of accumulators that nothing will change any more.
-    pub fn deliver(&mut self, registers: &mut Registers) {
-        let (done, waiting): (Vec<_>, _) = std::mem::take(&mut self.accumulators)
-            .into_iter()
-            .partition(|accumulator| accumulator.waiting == 0);
-        self.accumulators = waiting;
+    /// Keeps the promises of accumulators that nothing will change any more, in the registers that may hold some.
+    pub fn deliver(&mut self, registers: &mut Registers, holders: &[Reg32]) {
+        let done = |accumulator: &mut Accumulator| accumulator.waiting == 0;
+        let done: Vec<_> = self.accumulators.extract_if(.., done).collect();
         if done.is_empty() {
             return;
         }
-        let results: Vec<(&Accumulator, Vec<Lanes32>)> = done
-            .iter()
-            .map(|a| (a, (0..a.registers as usize).map(|index| a.lanes(index)).collect()))
-            .collect();
-        registers.each32(|lanes| {
-            // most registers hold no promise: look at all lanes at once
+        let results: Vec<_> = done.iter().map(|accumulator| (accumulator, accumulator.results())).collect();
+        for &holder in holders {
+            let lanes = registers.get32_mut(holder);
+            // most hold no promise: look at all lanes at once
             if !lanes.iter().fold(false, |any, word| any | (word.wrapping_sub(PROMISE) < PAYLOADS)) {
-                return;
+                continue;
             }
             for (accumulator, results) in &results {
+                let first = lanes[0].wrapping_sub(accumulator.first);
+                if first < accumulator.registers && *lanes == [lanes[0]; WARP] {
+                    *lanes = results[first as usize];
+                    break;
+                }
                 for (lane, word) in lanes.iter_mut().enumerate() {
                     if accumulator.holds(*word) {
                         *word = results[(*word - accumulator.first) as usize][lane];
                     }
                 }
             }
-        });
+        }
     }
 }
 
@@ -190,29 +192,32 @@ impl Accumulator {
         word.wrapping_sub(self.first) < self.registers
     }
 
-    fn lanes(&self, register: usize) -> Lanes32 {
+    /// What the registers will hold, in their order.
+    fn results(&self) -> Vec<Lanes32> {
+        let tiles = self.values.iter().map(fragments::transposed);
         if self.half {
-            fragments::lanes_of_f16(&self.values[register / 2], register % 2)
+            tiles.flat_map(|tile| [0, 1].map(|q| fragments::lanes_of_f16(&tile, q))).collect()
         } else {
-            fragments::lanes_of(&self.values[register / 4], register % 4)
+            tiles.flat_map(|tile| [0, 1, 2, 3].map(|q| fragments::lanes_of(&tile, q))).collect()
         }
     }
 
-    /// values += a * b for one block of 8 columns, or = where the old ones do not count.
+    /// values += a * b for one block of 8 columns, or = where the old ones do not count; `a` by columns, `b` a
+    /// function of k and column.
     #[inline(always)]
     pub fn multiply(
         &mut self,
         block: usize,
         accumulate: bool,
-        a: &[[f32; 16]; ROWS],
-        b: &[[f32; COLUMNS]; 16],
+        a: &[[f32; ROWS]; 16],
+        b: impl Fn(usize, usize) -> f32,
     ) {
         let half = self.half;
         let tile = &mut self.values[block];
         if !accumulate {
-            *tile = [[0.0; COLUMNS]; ROWS];
+            *tile = [[0.0; ROWS]; COLUMNS];
         }
-        fragments::multiply_add(a, b, tile);
+        fragments::multiply_add_columns(a, b, tile);
         if half {
             tile.as_flattened_mut().iter_mut().for_each(|value| *value = F16::from_f32(*value).to_f32());
         }
@@ -248,7 +253,7 @@ mod tests {
             negative: false,
             accumulate: true,
             tile,
-            issued: 0,
+            reading: Reading::default(),
             group: 0,
         }
     }
@@ -260,9 +265,10 @@ mod tests {
     #[test]
     fn a_promise_survives_moves_and_is_kept_once_its_group_ends() {
         let mut registers = registers(6);
+        let holders: Vec<_> = (0..6).map(Reg32).collect();
         let targets: Vec<_> = (0..4).map(Reg32).collect();
         let mut products = Products::default();
-        let tile = products.promise(&targets, &mut registers, vec![numbered()], false);
+        let tile = products.promise(&targets, &mut registers, std::iter::once(numbered()), false);
         products.start(product(tile));
         products.commit();
         let moved = *registers.get32(Reg32(2));
@@ -272,7 +278,7 @@ mod tests {
         assert!(products.due(1).is_none(), "the newest group may stay");
         let due = products.due(0).expect("one is due");
         products.done(due.tile);
-        products.deliver(&mut registers);
+        products.deliver(&mut registers, &holders);
         // register 2 holds row 8 + lane / 4, column 2 * (lane % 4)
         let expected: Vec<_> = (0..8).map(|lane| ((8 + lane / 4) * 8 + lane % 4 * 2) as f32).collect();
         let read = |r| registers.get32(Reg32(r))[..8].iter().map(|&w| f32::from_bits(w)).collect::<Vec<_>>();
@@ -286,15 +292,16 @@ mod tests {
     fn an_accumulator_waits_for_its_last_product() {
         let mut registers = registers(4);
         let targets: Vec<_> = (0..4).map(Reg32).collect();
+        let holders = targets.clone();
         let mut products = Products::default();
-        let tile = products.promise(&targets, &mut registers, vec![numbered()], false);
+        let tile = products.promise(&targets, &mut registers, std::iter::once(numbered()), false);
         for _ in 0..2 {
             products.start(product(tile));
             products.commit();
         }
         let first = products.due(1).expect("the older group is due");
         products.done(first.tile);
-        products.deliver(&mut registers);
+        products.deliver(&mut registers, &holders);
         assert_eq!(products.held(&targets, &registers), Held::Accumulator(tile));
         assert_eq!(products.held(&targets[..2], &registers), Held::Mixture, "another shape");
     }

@@ -58,9 +58,14 @@ impl Layout {
         }
     }
 
+    /// How many places there are.
+    pub fn places(&self) -> usize {
+        (self.count32 + self.count64 + self.predicates) as usize
+    }
+
     /// The lanes of each register, by place, in which it holds no value when a warp starts.
     fn missing(&self) -> Vec<Mask> {
-        let mut missing = vec![!0; (self.count32 + self.count64 + self.predicates) as usize];
+        let mut missing = vec![!0; self.places()];
         let filled = self.constants32.iter().map(|&(register, _)| Register::Bits32(register));
         let filled = filled.chain(self.constants64.iter().map(|&(register, _)| Register::Bits64(register)));
         let filled = filled.chain(self.constant_predicates.iter().map(|&(pred, _)| Register::Pred(pred)));
@@ -190,9 +195,10 @@ impl Registers {
         }
     }
 
-    /// Calls `change` with every register of the 32-bit bank.
-    pub fn each32(&mut self, change: impl FnMut(&mut Lanes32)) {
-        self.bank32.iter_mut().for_each(change);
+    /// The lanes of a 32-bit register, to be changed.
+    #[inline(always)]
+    pub fn get32_mut(&mut self, register: Reg32) -> &mut Lanes32 {
+        &mut self.bank32[register.0 as usize]
     }
 
     /// Writes the lanes of `mask`.

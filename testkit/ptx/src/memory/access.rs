@@ -6,7 +6,7 @@ use super::Access;
 use super::matrix_descriptor::Matrix;
 use crate::check::Check;
 use crate::check::global::Toucher;
-use crate::check::shared::Fault;
+use crate::check::shared::{Fault, Reading};
 use crate::count::{Requests, banks, sectors};
 use crate::isa::Execution;
 use crate::machine::{Lanes32, Lanes64, Mask, WARP, lanes};
@@ -67,9 +67,7 @@ impl Execution<'_, '_> {
             let (address, block) = (addresses[lane], &mut *self.block);
             if !read {
                 self.shadow(address, 16, lane as u32, access, false);
-            } else if let Some(fault) =
-                block.shadow.read_row(address, warp, lane as u32, false, &block.clocks)
-            {
+            } else if let Some(fault) = block.shadow.read_row(address, warp, lane as u32, &block.clocks) {
                 self.fault(fault, address, 16, lane as u32, access);
             }
         }
@@ -78,21 +76,17 @@ impl Execution<'_, '_> {
 
     /// Rows of 16 bytes, each a chunk of a line of a matrix, that the asynchronous proxy reads for the warp; no banks
     /// counted. Returns whether all of them are there.
-    #[inline]
-    pub fn shared_matrix(&mut self, matrix: Matrix, lines: Range<u32>, chunks: Range<u32>) -> bool {
-        let (warp, block) = (self.warp.id, &mut *self.block);
+    pub fn shared_matrix(
+        &mut self,
+        reading: Reading,
+        matrix: Matrix,
+        lines: Range<u32>,
+        chunks: Range<u32>,
+    ) -> bool {
+        let block = &mut *self.block;
         let size = block.shared.bytes().len() as u32;
-        let (mut outside, mut wrong) = (None, None);
-        for line in lines {
-            for chunk in chunks.clone() {
-                let row = matrix.chunk(line, chunk);
-                if row >= size || size - row < 16 {
-                    outside = outside.or(Some(row));
-                } else if let Some(fault) = block.shadow.read_row(row, warp, 0, true, &block.clocks) {
-                    wrong = wrong.or(Some((row, fault)));
-                }
-            }
-        }
+        let part = (matrix.places(), lines, chunks);
+        let (outside, wrong) = block.shadow.read_matrix(reading, part, size, &block.clocks);
         if let Some((row, fault)) = wrong {
             self.fault(fault, row, 16, 0, Access::Read);
         }
@@ -285,9 +279,7 @@ impl Execution<'_, '_> {
             view.touches.add_lanes(place, (addresses, bytes, mask), access != Access::Read, by);
         }
         if matches!(access, Access::Read | Access::Atomic) {
-            let unready = lanes(mask)
-                .filter(|&lane| !allocation.is_ready(addresses[lane], bytes))
-                .fold(0, |mask: Mask, lane| mask | 1 << lane);
+            let unready = allocation.unready(addresses, bytes, mask);
             if unready != 0 {
                 let address = addresses[unready.trailing_zeros() as usize];
                 let near = view.describe(address);
@@ -352,6 +344,9 @@ impl Execution<'_, '_> {
             }
             let offset = (addresses[lane] - view.get(index).start) as usize;
             let writes = access != Access::Read;
+            if !writes && !view.touches.written(index) {
+                break; // nobody wrote any of it
+            }
             let other =
                 view.touches.unordered(index, offset, bytes, writes, |other| order.knows(number, other));
             if let Some(other) = other {

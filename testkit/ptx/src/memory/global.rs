@@ -8,6 +8,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, RwLock};
 
+use crate::machine::{Lanes64, Mask, lanes};
+
 /// Where the first allocation starts.
 const FIRST: u64 = 0x7000_0000_0000;
 /// Allocations start at multiples of this, as cuMemAlloc promises.
@@ -88,6 +90,18 @@ impl Allocation {
         }
     }
 
+    /// A row of 16 bytes inside, at a multiple of 4.
+    #[inline(always)]
+    pub fn load_row(&self, address: u64) -> [u8; 16] {
+        let first = (address - self.start) as usize / 4;
+        let words: &[AtomicU32; 4] = self.words[first..].first_chunk().expect("the row is inside");
+        let mut row = [0; 16];
+        for (bytes, word) in row.as_chunks_mut().0.iter_mut().zip(words) {
+            *bytes = word.load(Relaxed).to_le_bytes();
+        }
+        row
+    }
+
     /// Writes a value of 1, 2, 4 or 8 bytes inside, at a multiple of its size.
     #[inline(always)]
     pub fn store(&self, address: u64, bytes: u32, value: u64) {
@@ -127,7 +141,20 @@ impl Allocation {
             let part = ((1u8 << bytes) - 1) << (offset % 4);
             return self.ready[offset / 4].load(Relaxed) & part == part;
         }
-        self.ready[offset / 4..(offset + bytes as usize) / 4].iter().all(|word| word.load(Relaxed) == 15)
+        let words = &self.ready[offset / 4..(offset + bytes as usize) / 4];
+        words.iter().fold(15, |all, word| all & word.load(Relaxed)) == 15
+    }
+
+    /// The lanes whose bytes, all inside and aligned, were not all written.
+    #[inline(always)]
+    pub fn unready(&self, addresses: &Lanes64, bytes: u32, mask: Mask) -> Mask {
+        let holds = |lane: usize| match bytes {
+            // the widths of most accesses, known to the compiler
+            4 => self.is_ready(addresses[lane], 4),
+            16 => self.is_ready(addresses[lane], 16),
+            _ => self.is_ready(addresses[lane], bytes),
+        };
+        lanes(mask).fold(0, |unready, lane| unready | Mask::from(!holds(lane)) << lane)
     }
 
     #[inline(always)]

@@ -54,23 +54,57 @@ impl Matrix {
         Ok(Self { start: field(0), leading: field(16), stride: field(32), swizzle, mn_major })
     }
 
-    /// Where 8 adjacent elements lie. K-major: `line` is the row, `chunk` counts k; MN-major: `line` is k.
-    #[inline(always)]
-    pub fn chunk(&self, line: u32, chunk: u32) -> u32 {
-        let width = self.swizzle.bytes();
-        let offset = match (self.swizzle, self.mn_major) {
-            (Swizzle::None, false) => line % 8 * 16 + line / 8 * self.stride + chunk * self.leading,
-            (Swizzle::None, true) => line % 8 * 16 + line / 8 * self.leading + chunk * self.stride,
-            (_, false) => line % 8 * width + line / 8 * self.stride + chunk * 16,
-            (_, true) => {
-                let chunks = width / 16;
-                line % 8 * width
-                    + line / 8 * self.stride
-                    + chunk / chunks * self.leading
-                    + chunk % chunks * 16
-            }
+    /// Where its chunks lie.
+    pub fn places(self) -> Places {
+        let Self { start, leading, stride, swizzle, mn_major } = self;
+        let (width, lines) = (swizzle.bytes(), swizzle.lines());
+        let (line, group, near, far, together) = match (swizzle, mn_major) {
+            (Swizzle::None, false) => (16, stride, 0, leading, 0),
+            (Swizzle::None, true) => (16, leading, 0, stride, 0),
+            (_, false) => (width, stride, 16, 0, u32::BITS - 1),
+            (_, true) => (width, stride, 16, leading, (width / 16).ilog2()),
         };
-        self.swizzle.apply(self.start + offset)
+        Places { start, line, group, near, far, together, lines }
+    }
+}
+
+/// Where the chunks of a matrix lie: one sum, whatever the swizzle and the major dimension.
+#[derive(Clone, Copy, Debug)]
+pub struct Places {
+    start: u32,
+    /// From a line to the next of its eight.
+    line: u32,
+    /// From eight lines to the next eight.
+    group: u32,
+    /// From a chunk to the next of those that lie together.
+    near: u32,
+    /// From chunks that lie together to the next.
+    far: u32,
+    /// How many lie together, as a power of two.
+    together: u32,
+    /// Which lines exchange chunks; see [`Swizzle::lines`].
+    lines: u32,
+}
+
+impl Places {
+    /// Where a line's first chunk lies, before the swizzle. K-major: lines are rows; MN-major: they are k.
+    #[inline(always)]
+    pub fn line(&self, line: u32) -> u32 {
+        self.start + line % 8 * self.line + line / 8 * self.group
+    }
+
+    /// Where 8 adjacent elements of the line that starts at `first` lie. K-major: chunks count k.
+    #[inline(always)]
+    pub fn chunk(&self, first: u32, chunk: u32) -> u32 {
+        let (block, inside) = (chunk >> self.together, chunk & ((1 << self.together) - 1));
+        let address = first + block * self.far + inside * self.near;
+        address ^ ((address >> 7 & self.lines) << 4)
+    }
+
+    /// The same of a line by its number.
+    #[inline(always)]
+    pub fn at(&self, line: u32, chunk: u32) -> u32 {
+        self.chunk(self.line(line), chunk)
     }
 }
 
@@ -103,7 +137,7 @@ mod tests {
                 };
                 for (row, chunk) in (0..64).flat_map(|row| [(row, 0), (row, 1)]) {
                     let expected = swizzle.apply(4096 + row * width + slice * 32 + chunk * 16);
-                    assert_eq!(matrix.chunk(row, chunk), expected);
+                    assert_eq!(matrix.places().at(row, chunk), expected);
                 }
             }
         }
@@ -122,7 +156,7 @@ mod tests {
         for (k, chunk) in (0..16).flat_map(|k| (0..16).map(move |chunk| (k, chunk))) {
             let (block, inside) = (chunk / 8, chunk % 8);
             let expected = Swizzle::Bytes128.apply(1024 + block * 2048 + k * 128 + inside * 16);
-            assert_eq!(matrix.chunk(k, chunk), expected);
+            assert_eq!(matrix.places().at(k, chunk), expected);
         }
     }
 
@@ -130,12 +164,12 @@ mod tests {
     fn without_a_swizzle_cores_of_128_bytes_stand_alone() {
         let k_major = Matrix { start: 0, leading: 128, stride: 256, swizzle: Swizzle::None, mn_major: false };
         assert_eq!(
-            [k_major.chunk(0, 1), k_major.chunk(7, 0), k_major.chunk(9, 1)],
+            [k_major.places().at(0, 1), k_major.places().at(7, 0), k_major.places().at(9, 1)],
             [128, 112, 256 + 16 + 128]
         );
         let mn_major = Matrix { mn_major: true, ..k_major };
         assert_eq!(
-            [mn_major.chunk(0, 1), mn_major.chunk(7, 0), mn_major.chunk(9, 1)],
+            [mn_major.places().at(0, 1), mn_major.places().at(7, 0), mn_major.places().at(9, 1)],
             [256, 112, 128 + 16 + 256]
         );
     }

@@ -40,16 +40,20 @@ impl Swizzle {
         }
     }
 
-    /// Where the byte of an unswizzled address really lies.
-    #[inline(always)]
-    pub fn apply(self, address: u32) -> u32 {
-        let lines = match self {
+    /// The bits of a line's number that are exchanged with those of the chunk.
+    pub fn lines(self) -> u32 {
+        match self {
             Self::None => 0,
             Self::Bytes32 => 1,
             Self::Bytes64 => 3,
             Self::Bytes128 => 7,
-        };
-        address ^ ((address >> 7 & lines) << 4)
+        }
+    }
+
+    /// Where the byte of an unswizzled address really lies.
+    #[inline(always)]
+    pub fn apply(self, address: u32) -> u32 {
+        address ^ ((address >> 7 & self.lines()) << 4)
     }
 }
 

@@ -9,7 +9,7 @@ use super::module::{Kernel, after};
 use super::operand::Operand;
 use crate::isa::decode::{Mnemonic, Operands};
 use crate::isa::types::Type;
-use crate::isa::uses::{Noted, Uses};
+use crate::isa::uses::{self, Noted, Uses};
 use crate::isa::{Class, Guard, Instruction, Place, Step, table};
 
 /// Reads `{ .. }` into `kernel`.
@@ -247,6 +247,10 @@ impl<'t> Body<'_, 't> {
             class: Class::Control,
         });
         kernel.static_shared = builder.finish_shared();
+        let makes = |instruction: &Instruction| {
+            kernel.mnemonics[instruction.mnemonic as usize].starts_with("wgmma.mma_async")
+        };
+        kernel.promised = uses::promised(&kernel.code, &builder.layout, makes);
         kernel.layout = builder.layout;
         kernel.relocations = builder.relocations;
         Ok(())

@@ -7,7 +7,7 @@ use super::builder::{Outer, Relocation};
 use super::declaration::Declaration;
 use super::lexer::Tokens;
 use crate::isa::Instruction;
-use crate::machine::registers::Layout;
+use crate::machine::registers::{Layout, Reg32};
 use crate::memory::global::Memory;
 
 /// Everything in one PTX text.
@@ -50,6 +50,8 @@ pub struct Kernel {
     pub layout: Layout,
     /// What the text calls them, by [`Layout::place`].
     pub register_names: HashMap<u32, String>,
+    /// Registers that may hold the promise of a product that is on its way.
+    pub promised: Vec<Reg32>,
     /// Constants that hold addresses of the module's variables.
     pub relocations: Vec<Relocation>,
 }
