@@ -91,6 +91,8 @@ SEEDS = {
     "safetensors": [safetensors({}), *(safetensors({"a": (2, 3), "b.weight": (1, 1)}, d) for d in SIZES)],
     "gguf": [gguf({}, {}), gguf(LLAMA_GGUF, GGUF_TENSORS), gguf({**LLAMA_GGUF, **BPE_GGUF}, GGUF_TENSORS, 2),
              gguf({**LLAMA_GGUF, **PIECES_GGUF, "general.alignment": 32}, GGUF_TENSORS)],
+    "data_file": [b"text,id\na,1\n", b'question,options,answer\n"1 + 1?","[""1"", ""2""]",1\n',
+                  *(path.read_bytes() for path in sorted((HERE.parent / "tests/golden/parquet").glob("*.parquet")))],
     "adapter": [adapter(), adapter(use_rslora=True), adapter(target_modules=".*_proj", alpha_pattern={"q_proj": 8}),
                 adapter(rank_pattern={"down_proj": 2}, r=2)],
     "dataset_line": [

@@ -3,7 +3,7 @@
 //! Without `PRECEPTOR_SMOLLM2` these tests print `skipped:` and pass.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::print_stdout, reason = "a skip is told and counted")]
+#![expect(clippy::print_stdout, reason = "a skip is told and counted, and how near we are")]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -72,18 +72,24 @@ fn texts_and_conversations_have_the_same_ids() {
     }
 }
 
-/// A folder with `questions.jsonl` and `answers.json` by make_smollm2_answers.py, and ours.
+/// Our questions and their answers by make_smollm2_answers.py, and those of a folder with `questions.jsonl` and
+/// `answers.json`; without the latter, the questions are those of smollm2_exams.json, which may not be copied.
 fn answers() -> Vec<(PathBuf, Value)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let own = (root.join("examples/questions.jsonl"), root.join("tests/golden/smollm2_answers.json"));
     let other = std::env::var_os("PRECEPTOR_ANSWERS").map(PathBuf::from);
-    let other = other.map(|folder| (folder.join("questions.jsonl"), folder.join("answers.json")));
+    let other = other.map(|folder| {
+        let answers = Some(folder.join("answers.json")).filter(|path| path.exists());
+        let exams = || root.join("tests/golden/smollm2_exams.json");
+        (folder.join("questions.jsonl"), answers.unwrap_or_else(exams))
+    });
     let read = |(questions, answers): (PathBuf, PathBuf)| {
         (questions, serde_json::from_slice(&std::fs::read(answers).unwrap()).unwrap())
     };
     [Some(own), other].into_iter().flatten().map(read).collect()
 }
 
+/// In f64; `noise` is how far Transformers in f32 is from that.
 #[test]
 fn answers_and_continuations_are_those_of_transformers() {
     let Some(folder) = smollm2() else { return };
@@ -91,6 +97,8 @@ fn answers_and_continuations_are_those_of_transformers() {
     let model = Model::open(&folder, WeightStorage::Auto).unwrap();
     let scorer = Scorer { device: &device, model: &model, adapter: None, micro_batch_tokens: 2048 };
     for (questions, answers) in answers() {
+        let noise = |of: &str| answers["noise"][of].as_f64().unwrap();
+        let (mut worst_letter, mut worst_text) = (0.0_f64, 0.0_f64);
         let encoder = encoder(&folder, Format::Mcqa);
         let data = Dataset::open(&questions, Format::Mcqa, 0).unwrap();
         let shots = Shots::new(&data, answers["shots"].as_u64().unwrap() as usize).unwrap();
@@ -116,9 +124,9 @@ fn answers_and_continuations_are_those_of_transformers() {
                 let ours = &found[place(&asked, case)].probabilities;
                 assert_eq!(theirs.len(), ours.len());
                 for (theirs, ours) in theirs.iter().zip(ours) {
-                    let gap = theirs.as_f64().unwrap() - ours;
-                    // f32 on both sides, as below; prompts are longer
-                    assert!(gap.abs() < 5e-5, "{}: off by {gap:e}", case["id"]);
+                    let gap = (theirs.as_f64().unwrap() - ours).abs();
+                    assert!(gap <= 10.0 * noise("letters"), "{}: off by {gap:e}", case["id"]);
+                    worst_letter = worst_letter.max(gap);
                 }
             }
         }
@@ -136,10 +144,16 @@ fn answers_and_continuations_are_those_of_transformers() {
         let theirs = cases.iter().flat_map(|case| case["options"].as_array().unwrap());
         for (theirs, ours) in theirs.zip(scorer.likelihoods(&examples)) {
             assert_eq!(theirs["tokens"].as_u64().unwrap(), ours.tokens as u64);
-            let gap = (theirs["sum_nll"].as_f64().unwrap() - ours.sum_nll) / ours.tokens as f64;
-            // a single token, whose logit of about 30 each side knows to 1e-6 of it: no mean makes that less
-            assert!(gap.abs() < 6e-5, "off by {gap:e} a token");
+            let gap = ((theirs["sum_nll"].as_f64().unwrap() - ours.sum_nll) / ours.tokens as f64).abs();
+            assert!(gap <= 10.0 * noise("option_texts"), "off by {gap:e} a token");
+            worst_text = worst_text.max(gap);
         }
+        println!(
+            "{}: letters off by at most {worst_letter:e}, noise {:e}; option texts {worst_text:e} a token, noise {:e}",
+            questions.display(),
+            noise("letters"),
+            noise("option_texts")
+        );
         continuations(&device, &model, &folder, &answers["generation"]);
     }
 }

@@ -1,5 +1,5 @@
 //! Any text as a configuration: refused, or written down so that reading it again gives the same.
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
 use preceptor::config::Config;
 
@@ -12,3 +12,6 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
     // As an option too, for its own reader.
     let _ = config.with_sets(&[text.to_owned()]);
 });
+
+#[cfg(not(feature = "libfuzzer"))]
+fn main() {}

@@ -1,5 +1,5 @@
 //! Any bytes as a dataset line, in each format: refused, or what the rest of the program counts on holds.
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
 use preceptor::data::line::{Body, Format, Line};
 
@@ -30,3 +30,6 @@ libfuzzer_sys::fuzz_target!(|text: &[u8]| {
         }
     }
 });
+
+#[cfg(not(feature = "libfuzzer"))]
+fn main() {}

@@ -1,5 +1,5 @@
 //! Any text as a model's config.json: refused, or a specification that can be asked for its shapes.
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
     let Ok(spec) = preceptor::model::Spec::parse(text) else { return };
@@ -8,3 +8,6 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
         spec.linears_of(layer);
     }
 });
+
+#[cfg(not(feature = "libfuzzer"))]
+fn main() {}

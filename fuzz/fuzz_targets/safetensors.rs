@@ -1,5 +1,5 @@
 //! Any bytes as a weights file: refused, or every tensor lies inside the file.
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
 libfuzzer_sys::fuzz_target!(|file: &[u8]| {
     let Ok(tensors) = preceptor::tensor::stored::parse(file) else { return };
@@ -10,3 +10,6 @@ libfuzzer_sys::fuzz_target!(|file: &[u8]| {
         }
     }
 });
+
+#[cfg(not(feature = "libfuzzer"))]
+fn main() {}

@@ -36,7 +36,7 @@ pub(super) struct Evaluate {
     /// Solved questions before each question: of its subject, if the file has as many of it
     #[arg(long, default_value_t = 0, value_name = "K", requires = "shots_from")]
     shots: usize,
-    /// JSONL file of solved questions
+    /// JSONL, CSV or Parquet file of solved questions
     #[arg(long, value_name = "FILE", requires = "shots")]
     shots_from: Option<PathBuf>,
     /// Write the measures to this file, as JSON

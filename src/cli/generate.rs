@@ -24,7 +24,7 @@ pub(super) struct Generate {
     /// The text to go on from, or under `--template chat` a user's turn to answer
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
-    /// JSONL file: what precedes each line's completion is a prompt
+    /// JSONL, CSV or Parquet file: what precedes each line's completion is a prompt
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     /// What its lines are [default: told by the first line's keys]

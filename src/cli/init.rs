@@ -16,7 +16,7 @@ pub(super) struct Init {
     /// Sizes and family: a Hugging Face config.json
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Text that the tokenizer learns from: JSONL data, as the exam template writes it, or plain text
+    /// Text that the tokenizer learns from: .jsonl, .csv or .parquet data as `exam` writes it, or plain text
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     text: Vec<PathBuf>,
     /// Tokens of the vocabulary [default: vocab_size of the configuration]
@@ -60,9 +60,9 @@ impl Init {
     }
 }
 
-/// Counts the words of a file: of JSONL what training would read, else all of it.
+/// Counts the words of a file: of data what training would read, else all of it.
 fn count_words(path: &Path, words: &mut WordCounts) -> Result<()> {
-    if path.extension().is_none_or(|extension| extension != "jsonl") {
+    if !index::names_data(path) {
         files::read_text(path)?.lines().for_each(|line| words.add(line));
         return Ok(());
     }

@@ -24,7 +24,7 @@ pub(super) struct Inspect {
     /// PEFT adapter
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
-    /// JSONL file; shows an example token by token
+    /// JSONL, CSV or Parquet file; shows an example token by token
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     /// What its lines are [default: told by the first line's keys]

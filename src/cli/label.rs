@@ -34,7 +34,7 @@ struct Difficulty {
     /// Scores made elsewhere, as one more scorer: lines {"id", "p"} or {"id", "difficulty"}; give it again for more
     #[arg(long, value_name = "FILE")]
     scores: Vec<PathBuf>,
-    /// JSONL file of multiple-choice questions
+    /// JSONL, CSV or Parquet file of multiple-choice questions
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// exam, chat (the model's own), or a minijinja file
@@ -53,7 +53,7 @@ struct Topics {
     /// Model whose hidden states are compared
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// JSONL file
+    /// JSONL, CSV or Parquet file
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// Number of topics; auto: the one in 6..=20 whose topics stand apart best

@@ -13,7 +13,7 @@ use crate::train::plan::Plan;
 
 #[derive(Debug, Args)]
 pub(super) struct Order {
-    /// JSONL file
+    /// JSONL, CSV or Parquet file
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// Strategy: sequential, random, curriculum, blocked, interleaved, ...

@@ -51,7 +51,7 @@ pub(super) fn generator<'a>(
 /// A data file and how it becomes tokens.
 #[derive(Debug, Args)]
 pub(super) struct DataArgs {
-    /// JSONL file
+    /// JSONL, CSV or Parquet file
     #[arg(long, value_name = "FILE")]
     pub(super) data: PathBuf,
     /// What its lines are [default: told by the first line's keys]

@@ -62,7 +62,7 @@ impl Config {
     /// Refuses what is missing, out of range or not in this version, by key.
     pub fn check(&self) -> Result<()> {
         let required = [
-            ("model.path", self.model.path.is_empty(), "a Hugging Face model directory"),
+            ("model.path", self.model.path.is_empty(), "a Hugging Face directory or a .gguf file"),
             ("data.train", self.data.train.as_os_str().is_empty(), "a JSONL file"),
             ("output.dir", self.output.dir.as_os_str().is_empty(), "a folder for the results"),
         ];

@@ -196,6 +196,9 @@ impl Encoder {
     fn parts(&self, line: &Line, text: &str) -> Result<Encoded> {
         let tokenizer = self.tokenizer()?;
         let mut ids = tokenizer.encode(text)?.ids;
+        if ids.is_empty() {
+            check_known(text)?;
+        }
         if self.append_eos {
             ids.extend(tokenizer.eos().first().filter(|_| !ends_with_any(&ids, tokenizer.eos())));
         }
@@ -224,6 +227,9 @@ impl Encoder {
             let start = without_last_blanks(&rendered.text[..span.start]).len();
             let first = position(&tokens.bytes, from, |bytes| bytes.end > start);
             let end = position(&tokens.bytes, first, |bytes| bytes.start >= span.end);
+            if first == end {
+                check_known(&rendered.text[span.clone()])?;
+            }
             // the line end that a template puts after the end of a turn is never generated
             let last = (first..end).rev().find(|&i| tokenizer.eos().contains(&tokens.ids[i]));
             let rest = |i: usize| rendered.text.get(tokens.bytes[i].end..span.end).unwrap_or_default();
@@ -324,6 +330,15 @@ fn options(line: &Line) -> Result<&[String]> {
         Body::Mcqa(mcqa) => Ok(&mcqa.options),
         _ => Err(Error::input("found a line without options, needed a multiple-choice question")),
     }
+}
+
+/// Refuses a text without tokens that is more than blanks: some vocabularies pass over what they lack.
+fn check_known(text: &str) -> Result<()> {
+    let Some(character) = text.trim().chars().next() else { return Ok(()) };
+    Err(Error::input(format!(
+        "nothing of what is to be learned is in the tokenizer's vocabulary, {character:?} neither"
+    ))
+    .hint("write the line in characters that the model knows, or use another model"))
 }
 
 fn special_tokens(ids: &[u32], prefix: &[u32]) -> usize {

@@ -1,4 +1,4 @@
-//! A JSONL or CSV file with an index: lines are read and parsed again whenever they are needed.
+//! A JSONL, CSV or Parquet file with an index: lines are read and parsed again whenever they are needed.
 //!
 //! One pass checks each line and records where it is, its id and its source, so a million examples need
 //! memory for the index only. A checksum for each line finds a file that changes afterwards.
@@ -13,15 +13,16 @@ use std::path::{Path, PathBuf};
 
 use super::csv::Columns;
 use super::line::{self, Format, Line};
+use super::parquet;
 use crate::base::{Error, Result, hash};
 
 /// The longest line that is read: no example comes near, a file that is not JSONL passes it.
 const LONGEST_LINE: u64 = 1 << 28;
 
-/// The examples of one JSONL file, or of one CSV file (by its ending), in the file's order.
+/// The examples of one JSONL file, or of one CSV or Parquet file (by its ending), in the file's order.
 ///
 /// Empty lines are skipped; CRLF and a UTF-8 byte order mark are accepted. The rows of a CSV file are its lines,
-/// counted from 1 after the row that names the columns.
+/// counted from 1 after the row that names the columns, as are those of a Parquet file.
 #[derive(Debug)]
 pub struct Dataset {
     path: PathBuf,
@@ -60,7 +61,7 @@ impl Entry {
 impl Dataset {
     /// Indexes the file at `path`, with at most `skip_bad` bad lines skipped with a warning.
     pub fn open(path: &Path, format: Format, skip_bad: u64) -> Result<Self> {
-        let file = open_file(path)?;
+        let file = open_file(path, usize::MAX)?;
         let reader = file.try_clone().map_err(|e| Error::io("read", path, &e))?;
         let (entries, sources, columns) = (Vec::new(), Vec::new(), None);
         let path_buf = path.to_path_buf();
@@ -259,10 +260,15 @@ impl Dataset {
     }
 }
 
+/// Whether the file's name has the ending of a kind of data.
+pub fn names_data(path: &Path) -> bool {
+    ["jsonl", "csv", "parquet"].iter().any(|ending| has_ending(path, ending))
+}
+
 /// The format of a file, told by the keys of its first line; for commands that have no configuration.
 pub fn detect_format(path: &Path) -> Result<Format> {
     let (mut found, mut columns) = (None, None);
-    for_each_line(path, &open_file(path)?, |number, _, text| {
+    for_each_line(path, &open_file(path, 1)?, |number, _, text| {
         if number == 0 {
             columns = Some(Columns::read(text).map_err(|e| e.file(path))?);
             return Ok(ControlFlow::Continue(()));
@@ -274,7 +280,8 @@ pub fn detect_format(path: &Path) -> Result<Format> {
     found.ok_or_else(|| Error::input("found no line, needed one JSON object a line").file(path))
 }
 
-fn open_file(path: &Path) -> Result<File> {
+/// The file at `path`; of a Parquet file its first `most` rows, as lines.
+fn open_file(path: &Path, most: usize) -> Result<File> {
     let fail = |e| Error::io("open", path, &e);
     let file = File::open(path).map_err(fail)?;
     let metadata = file.metadata().map_err(fail)?;
@@ -282,7 +289,11 @@ fn open_file(path: &Path) -> Result<File> {
         let error = Error::input("not a regular file; its lines are read more than once").file(path);
         return Err(error.hint("write the data to a file first"));
     }
-    Ok(file)
+    if has_ending(path, "parquet") { parquet::lines(path, file, most) } else { Ok(file) }
+}
+
+fn has_ending(path: &Path, ending: &str) -> bool {
+    path.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending))
 }
 
 /// Calls `each` with (number from 1, offset, text) of each line that is not blank, until it breaks.
@@ -294,7 +305,7 @@ fn for_each_line(
     file: impl Read,
     mut each: impl FnMut(u64, u64, &[u8]) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
-    let is_csv = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
+    let is_csv = has_ending(path, "csv");
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let (mut offset, mut lines, mut rows, mut buffer) = (0, 0, 0, Vec::new());
     loop {

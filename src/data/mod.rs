@@ -6,6 +6,7 @@ pub mod example;
 pub mod index;
 pub mod line;
 pub mod pack;
+mod parquet;
 pub mod prepare;
 pub mod settings;
 pub mod template;

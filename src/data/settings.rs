@@ -10,9 +10,9 @@ use super::Format;
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// The JSONL file to train on.
+    /// The JSONL, CSV or Parquet file to train on.
     pub train: PathBuf,
-    /// The JSONL file to evaluate on; empty for none.
+    /// The JSONL, CSV or Parquet file to evaluate on; empty for none.
     pub eval: PathBuf,
     /// What a line of these files is.
     pub format: Format,

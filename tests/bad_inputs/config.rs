@@ -37,7 +37,7 @@ fn files() {
             "run.toml:1: `model`: found a string, needed a table: [model]",
         ]),
         ("no model", |s| s.edit("run.toml", "path = \"m\"", ""), TRAIN, &[
-            "run.toml: `model.path`: not set, needed a Hugging Face model directory",
+            "run.toml: `model.path`: not set, needed a Hugging Face directory or a .gguf file",
         ]),
         ("no data", |s| s.edit("run.toml", "train = \"d.jsonl\"", ""), TRAIN, &[
             "run.toml: `data.train`: not set, needed a JSONL file",

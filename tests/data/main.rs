@@ -4,6 +4,7 @@
 
 mod encode;
 mod index;
+mod kinds;
 mod line;
 mod model;
 mod pack;

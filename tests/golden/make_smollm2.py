@@ -16,6 +16,8 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from make import DOUBLE, everything_in
+
 TEXTS = [
     "The heart pumps blood through the body.",
     " A leading blank and  two  blanks inside.",
@@ -96,6 +98,14 @@ def split(tokenizer, prompt, completion):
     both = tokenizer(prompt + completion, return_offsets_mapping=True)
     start = next(i for i, (_, end) in enumerate(both["offset_mapping"]) if end > len(prompt))
     return both["input_ids"][:start], both["input_ids"][start:]
+
+
+def doubled(stored):
+    """The same model in f64 throughout, built anew so that the rotary frequencies are, too."""
+    with everything_in(DOUBLE):
+        model = AutoModelForCausalLM.from_config(stored.config, dtype=DOUBLE)
+    model.load_state_dict(stored.state_dict())
+    return model.eval()
 
 
 def main():

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Makes smollm2_answers.json: how SmolLM2-135M-Instruct answers multiple-choice questions and goes on from
-prompts, by Transformers in f32.
+prompts, by Transformers in f64.
 
     python make_smollm2_answers.py MODEL QUESTIONS.jsonl OUT.json
 
-The file names questions by their ids and does not hold them. README.md describes it.
+The file names questions by their ids and does not hold them; `noise` is how far Transformers in f32 is from it.
+README.md describes it.
 """
 import json
 import os
@@ -16,7 +17,8 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from make_smollm2 import exam_prompt, split
+from make import DOUBLE, SINGLE, everything_in
+from make_smollm2 import doubled, exam_prompt, split
 
 SHOTS = 3
 NEW_TOKENS = 12
@@ -81,22 +83,35 @@ def main():
     torch.set_num_threads(1)
     transformers.logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=SINGLE).eval()
+    models = {DOUBLE: doubled(model), SINGLE: model}
+    noise = dict(letters=0.0, option_texts=0.0)
 
     @torch.no_grad()
     def logits(ids, last):
-        return model(input_ids=torch.tensor([ids]), logits_to_keep=last).logits[0]
+        """In f64 and in f32, which f64 holds exactly."""
+        both = []
+        for dtype, of in models.items():
+            with everything_in(dtype):
+                both.append(of(input_ids=torch.tensor([ids]), logits_to_keep=last).logits[0])
+        return [of.double() for of in both]
+
+    def measured(kind, truth, rounded):
+        noise[kind] = max(noise[kind], (truth - rounded).abs().max().item())
+        return truth
 
     def letters(prompt, line):
         parts = [split(tokenizer, prompt, f" {letter(i)}") for i in range(len(line["options"]))]
         ids, tokens = parts[0][0], [completion[0] for _, completion in parts]
-        return ids, logits(ids, 1)[-1][tokens].softmax(-1).tolist()
+        both = [of[-1][tokens].softmax(-1) for of in logits(ids, 1)]
+        return ids, [round(p, 9) for p in measured("letters", *both).tolist()]
 
     def option(prompt, text):
         ids, completion = split(tokenizer, prompt, f" {text}")
-        log_probabilities = logits(ids + completion, len(completion) + 1)[:-1].log_softmax(-1)
-        nll = -log_probabilities.gather(1, torch.tensor(completion)[:, None]).sum().item()
-        return dict(tokens=len(completion), sum_nll=nll)
+        nll = [-of[:-1].log_softmax(-1).gather(1, torch.tensor(completion)[:, None]).sum()
+               for of in logits(ids + completion, len(completion) + 1)]
+        measured("option_texts", *(sum_nll / len(completion) for sum_nll in nll))
+        return dict(tokens=len(completion), sum_nll=round(nll[0].item(), 9))
 
     @torch.no_grad()
     def greedy(ids):
@@ -137,7 +152,7 @@ def main():
         return ",\n".join("  " + json.dumps(record, ensure_ascii=False) for record in records)
 
     body = ",\n".join(f' "{name}": [\n{rows(records)}\n ]' for name, records in groups.items())
-    out.write_text(f'{{\n "shots": {SHOTS},\n{body}\n}}\n', encoding="utf-8")
+    out.write_text(f'{{\n "shots": {SHOTS},\n "noise": {json.dumps(noise)},\n{body}\n}}\n', encoding="utf-8")
 
 
 if __name__ == "__main__":

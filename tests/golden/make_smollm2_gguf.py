@@ -15,6 +15,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from transformers import AutoModelForCausalLM
 
+from make import DOUBLE, SINGLE, everything_in
+from make_smollm2 import doubled
+
 
 def main():
     here = pathlib.Path(__file__).parent
@@ -23,24 +26,23 @@ def main():
     golden = json.loads((here / "smollm2.json").read_text(encoding="utf-8"))
     model = AutoModelForCausalLM.from_pretrained(sys.argv[1], gguf_file="model.gguf", dtype=torch.float32).eval()
 
-    def log_probabilities(ids):
-        with torch.no_grad():
-            return model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+    def measure(model, dtype):
+        def log_probabilities(ids):
+            with torch.no_grad(), everything_in(dtype):
+                logits = model(input_ids=torch.tensor([ids])).logits[0]
+            return logits.double().log_softmax(-1)
 
-    def mean_nll(ids):
-        if len(ids) < 2:
-            return None
-        return -log_probabilities(ids)[:-1].gather(1, torch.tensor(ids[1:])[:, None]).mean().item()
+        def mean_nll(ids):
+            if len(ids) < 2:
+                return None
+            return -log_probabilities(ids)[:-1].gather(1, torch.tensor(ids[1:])[:, None]).mean().item()
 
-    def measure():
         texts = [mean_nll(text["ids"]) for text in golden["texts"]]
         questions = [log_probabilities(q["prompt_ids"])[-1][q["letter_ids"]].softmax(-1).tolist()
                      for q in golden["questions"]]
         return dict(texts=texts, questions=questions)
 
-    narrow = measure()
-    model = model.double()
-    truth = measure()
+    narrow, truth = measure(model, SINGLE), measure(doubled(model), DOUBLE)
     gaps = [abs(x - y) for x, y in zip(narrow["texts"], truth["texts"]) if x is not None]
     for rows in zip(narrow["questions"], truth["questions"]):
         gaps += [abs(x - y) for x, y in zip(*rows)]

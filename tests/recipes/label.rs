@@ -97,6 +97,8 @@ fn wrong_scores_are_refused_by_line() {
     assert!(refused(s.run("label difficulty --data q.jsonl --out x.jsonl")).contains("no scorer"));
     let two = refused(s.run("label difficulty --model m --model m --adapter a --data q.jsonl --out x.jsonl"));
     assert!(two.contains("--adapter"), "{two}");
+    let csv = refused(s.run("label difficulty --scores p.jsonl --data q.jsonl --out x.csv"));
+    assert!(csv.contains("x.csv: found the ending of another kind of file, needed .jsonl"), "{csv}");
     let taken = refused(s.run("label difficulty --model m --data q.jsonl --out x.jsonl --column answer"));
     assert!(taken.contains("--column"), "{taken}");
 }

@@ -7,16 +7,6 @@ use crate::process::{Result, cargo, root, run as run_command, scratch};
 
 const CARGO_FUZZ: &str = "0.13.2";
 
-/// The targets must be formatted and compile; without libFuzzer itself, which would need a C++ compiler.
-pub(crate) fn check() -> Result<()> {
-    run_command(cargo().args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))?;
-    run_command(
-        cargo()
-            .args(["check", "--manifest-path", "fuzz/Cargo.toml", "--no-default-features", "--target-dir"])
-            .arg(scratch().join("fuzz")),
-    )
-}
-
 /// Runs one target, or each in turn, for a number of seconds.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let (targets, seconds) = match *arguments {
@@ -42,7 +32,9 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
                 .current_dir(root())
                 // Sanitizers are unstable compiler flags; this lets the stable compiler take them.
                 .env("RUSTC_BOOTSTRAP", "1")
-                .args(["run", "--target-dir"])
+                // A sanitizer's hooks are not to be optimised across crates.
+                .env("CARGO_PROFILE_RELEASE_LTO", "off")
+                .args(["run", "--features", "libfuzzer", "--target-dir"])
                 .arg(scratch().join("fuzz"))
                 .args([target.as_str(), "--", &format!("-max_total_time={seconds}"), "-rss_limit_mb=2048"]),
         )?;

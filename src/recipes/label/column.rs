@@ -1,4 +1,4 @@
-//! Writes a column into the lines of a JSONL file; all else stays as it is, in its order.
+//! Writes a column into the lines of a data file; all else stays as it is, in its order.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::base::{Error, Result, files};
 use crate::data::Dataset;
 
-/// Writes the lines of `data` to `out`, each with its value under `key`; `values` has one an example.
+/// Writes the lines of `data` to `out` as JSONL, each with its value under `key`; `values` has one an example.
 ///
 /// A column that is there is replaced where it stands. `out` may be the data's own file.
 pub(super) fn write(data: &Dataset, out: &Path, key: &str, values: &[Value]) -> Result<()> {
@@ -21,8 +21,18 @@ pub(super) fn write(data: &Dataset, out: &Path, key: &str, values: &[Value]) -> 
     files::write_atomic(out, lines.concat().as_bytes())
 }
 
-/// Refuses a key that the line's format reads itself: its meaning is taken.
-pub(super) fn check_key(key: &str) -> Result<()> {
+/// Refuses a key that the line's format reads itself, for its meaning is taken, and a file that would not be read as JSONL.
+pub(super) fn check(key: &str, out: &Path) -> Result<()> {
+    files::check_writable(out)?;
+    if ["csv", "parquet"].iter().any(|ending| out.extension().is_some_and(|e| e.eq_ignore_ascii_case(ending)))
+    {
+        let error = Error::input(
+            "found the ending of another kind of file, needed .jsonl: lines are written as JSON",
+        );
+        return Err(error
+            .file(out)
+            .hint("name a .jsonl file; commands read it like the data it is made from"));
+    }
     const TAKEN: [&str; 12] = [
         "id",
         "question",

@@ -60,8 +60,7 @@ pub struct Labelled {
 
 /// Scores every question and writes the column.
 pub fn label(device: &Device, job: &Job<'_>) -> Result<Labelled> {
-    column::check_key(job.column)?;
-    files::check_writable(job.out)?;
+    column::check(job.column, job.out)?;
     if job.models.is_empty() && job.scores.is_empty() {
         return Err(Error::input("found no scorer").hint("give at least one --model or --scores"));
     }

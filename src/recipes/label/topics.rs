@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::kmeans::{Clusters, cluster};
 use super::{column, embed, telling};
-use crate::base::{Error, Result, files};
+use crate::base::{Error, Result};
 use crate::data::{Dataset, Tokenizer, index};
 use crate::device::Device;
 use crate::model::{Model, settings::WeightStorage};
@@ -59,8 +59,7 @@ pub struct Topic {
 
 /// Sorts the lines and writes the column.
 pub fn label(device: &Device, job: &Job<'_>) -> Result<Sorted> {
-    column::check_key(job.column)?;
-    files::check_writable(job.out)?;
+    column::check(job.column, job.out)?;
     let data = Dataset::open(job.data, index::detect_format(job.data)?, 0)?;
     let n = data.len();
     if let Some(found) = job.topics.filter(|&k| k == 0 || k > n) {

@@ -1,18 +1,9 @@
-#!/usr/bin/env python3
-"""Writes reading items whose answer stands in the context, as JSON lines, to standard output.
-
-    python3 make_reading.py [ITEMS [SEED]] > reading.jsonl
+"""Reading items: questions whose answer stands in their context.
 
 The world is invented: names of people, germs and organs are made of syllables, so nothing can be known, only read.
 One item in three has one sentence; the others have two of the same kind, and the one not asked for gives a wrong
-option. The right answer stands equally often at each of the four places.
+option.
 """
-
-import json
-import random
-import sys
-
-ITEMS, SEED = 2000, 1
 
 ONSETS = "b d f g k l m n p r s t v z br dr gr kr pl st tr".split()
 VOWELS = "a e i o u".split()
@@ -178,19 +169,3 @@ def item(rng, answer):
 
 def capital(text):
     return text[0].upper() + text[1:]
-
-
-def main():
-    items = int(sys.argv[1]) if len(sys.argv) > 1 else ITEMS
-    rng = random.Random(int(sys.argv[2]) if len(sys.argv) > 2 else SEED)
-    places = [i % 4 for i in range(items)]
-    rng.shuffle(places)
-    for number, answer in enumerate(places, 1):
-        context, question, options = item(rng, answer)
-        line = {"id": f"reading-{number:05}", "context": context, "question": question, "options": options,
-                "answer": answer, "subject": "reading"}
-        print(json.dumps(line))
-
-
-if __name__ == "__main__":
-    main()
