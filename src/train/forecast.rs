@@ -78,11 +78,14 @@ pub fn forecast(job: &Job<'_>) -> Result<Forecast> {
     let job = Job { model: &settings, ..*job };
     let updates = Updates::open(&job, &device)?;
     let mut fixed = weights(&updates, storage);
-    let (learner, params) = (&updates.learner, updates.learner.len() * size_of::<f32>());
+    let learner = &updates.learner;
     let optimizer = Optimizer::new(&device, learner.len());
-    let trained = if learner.adapter.is_some() { Some(("adapter", 1)) } else { None };
-    for (name, count) in trained.into_iter().chain([("its gradients", 1), ("its moments", 2)]) {
-        fixed.push(Item { name, count, bytes: count * params, in_arena: true });
+    let Optimizer { gradients, m, v } = &optimizer;
+    let trained = learner.adapter.as_ref().map(|adapter| ("adapter", 1, adapter.params().bytes()));
+    let of_trained =
+        [("gradients of what is trained", 1, gradients.bytes()), ("moments", 2, m.bytes() + v.bytes())];
+    for (name, count, bytes) in trained.into_iter().chain(of_trained) {
+        fixed.push(Item { name, count, bytes, in_arena: true });
     }
     let in_arena = device.used_bytes();
 

@@ -58,7 +58,7 @@ fn the_run_keeps_to_its_plan() {
 fn it_grows_with_the_batch() {
     let s = Sandbox::new();
     let line = r#"{"prompt": "the the the the", "completion": " the"}"#;
-    s.write("same.jsonl", &format!("{line}\n").repeat(8));
+    s.write("same.jsonl", format!("{line}\n").repeat(8));
     let of_batch = |size: &str| {
         let batch = format!("train.batch_size={size}");
         plan(
