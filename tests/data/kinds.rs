@@ -68,7 +68,7 @@ fn what_is_wrong_with_a_parquet_file_is_named() {
     assert!(found.contains("nan.parquet:2: `difficulty`: found NaN, needed a number"), "{found}");
     let found = error(&golden("messages.parquet"), Format::Mcqa);
     assert!(
-        found.contains("messages.parquet:1: `question`: missing; the line has `messages`, `id`"),
+        found.contains("messages.parquet:1: `options`: missing; the line has `messages`, `id`"),
         "{found}"
     );
     let home = TempDir::new().unwrap();
