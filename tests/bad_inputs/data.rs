@@ -220,7 +220,7 @@ fn texts() {
             "bad.jsonl:1: no token carries loss among 1: the first has nothing to predict it",
             "hint: give the line a prompt or a longer completion",
         ]),
-        ("a completion beyond the tokenizer's vocabulary", |s| only(s, r#"{"prompt": "a", "completion": " éü"}"#), SCORE, &[
+        ("a completion beyond the tokenizer's vocabulary", |s| only(s, r#"{"prompt": "a", "completion": "éü"}"#), SCORE, &[
             "bad.jsonl:1: nothing of what is to be learned is in the tokenizer's vocabulary, 'é' neither",
             "hint: write the line in characters that the model knows, or use another model",
         ]),
