@@ -2,7 +2,7 @@
 //! which criterion divides by the time (1 element = 1 FLOP).
 
 use std::hint::black_box;
-use std::slice;
+use std::{iter, slice};
 
 use criterion::measurement::WallTime;
 use criterion::{
@@ -191,9 +191,9 @@ fn linears(criterion: &mut Criterion) {
             });
             let backs = [lora::Back { dy: &dy, xa: &xa, adapter }];
             measure(&mut group, &format!("backward{dropped}"), n, flops(2 * n * R * (D + 2 * F)), || {
-                let dbs = gradients.parts_mut([R * D..R * D + F * R]);
+                let dbs = gradients.parts_mut(iter::once(R * D..R * D + F * R));
                 let dxas = lora::backward_b(device, black_box(&backs), dbs);
-                let das = gradients.parts_mut([0..R * D]);
+                let das = gradients.parts_mut(iter::once(0..R * D));
                 lora::backward_a(device, &x, &backs, &dxas, das, Some(&mut dx));
             });
         }
