@@ -204,7 +204,7 @@ def score_by_transformers(job):
             with torch.inference_mode():
                 logs = peer.model(**rows).logits[:, :-1].log_softmax(-1)
             found = logs.gather(-1, labels.clamp(min=0)[..., None])[..., 0]
-            sums = (found * (labels != -100)).sum(-1)
+            sums = (found * (labels != -100)).sum(-1).double()
             nlls.append(-sums.log_softmax(-1)[text["answer"]].item())
         return statistics.fmean(nlls)
 
@@ -377,7 +377,8 @@ class Contest:
             if one.get(key) != reference.get(key):
                 sys.exit(f"error: {self.mode}: {name} has {one[key]} {key} tokens, needed {reference[key]}")
         pairs = list(zip(one["losses"], reference["losses"], strict=True))
-        apart = [abs(a - b) / abs(b) for a, b in pairs]
+        # a loss near 0 has the roundings of the probabilities near 1 that it comes from
+        apart = [abs(a - b) / max(abs(b), 0.1) for a, b in pairs]
         one["apart"] = dict(first=apart[0], most=max(apart))
         limit = FIRST if self.scoring() else LATER
         if apart[0] > FIRST or max(apart) > limit:
@@ -416,7 +417,7 @@ def write_lines(path, lines):
 
 TITLES = {
     "train": "Training",
-    "shots": f"Training, five shots shared by the examples of a batch",
+    "shots": "Training, five shots shared by the examples of a batch",
     "letter": "Answering by letter",
     "option-text": "Answering by option text",
 }
