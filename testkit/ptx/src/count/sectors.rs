@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(sectors(|_| 64, 4, !0), (1, 4), "broadcast");
         assert_eq!(sectors(|l| 4 * (31 - l), 4, !0), (4, 4), "backwards");
         assert_eq!(sectors(|l| 32 * (l ^ 1), 4, !0), (32, 4), "columns swapped");
-        assert_eq!(sectors(|l| 4096 * (l / 2 ^ 1), 4, !0), (16, 4), "far columns swapped");
+        assert_eq!(sectors(|l| 4096 * ((l / 2) ^ 1), 4, !0), (16, 4), "far columns swapped");
         assert_eq!(sectors(|l| 4 * l, 4, 1), (1, 1), "one lane");
         assert_eq!(sectors(|l| 4 * (l ^ 1), 4, !0), (4, 4), "pairs swapped");
     }
