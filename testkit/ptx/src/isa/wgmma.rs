@@ -283,7 +283,8 @@ fn compute<P: Packed>(x: &mut Execution<'_, '_>, product: &Product) {
             let (first, places) = (first_row(x.warp.id), matrix.places());
             for (half, eight) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
                 // a block of 8 x 8, line by line
-                for line in 8 * half..8 * half + 8 {
+                for line in 0..8 {
+                    let line = 8 * half + line;
                     if matrix.mn_major {
                         a[line][8 * eight..][..8]
                             .copy_from_slice(&chunk(places.at(line as u32, first / 8 + eight as u32)));
