@@ -95,6 +95,14 @@ pub struct Reading {
 /// The tick of a reading that has not ended.
 const READS: Tick = Tick::MAX;
 
+/// How many of each warp's readings, from the first, are over for an agent; later there can only be more.
+#[derive(Clone, Debug, Default)]
+struct Over {
+    /// The agent's tick when it looked.
+    tick: Tick,
+    counts: Vec<u32>,
+}
+
 /// Warps of the largest block, and the asynchronous agent.
 const AGENTS: usize = 33;
 
@@ -109,6 +117,8 @@ pub struct Shadow {
     proxied: Vec<u32>,
     /// For each warp, the ticks in which its readings ended.
     ended: Vec<Vec<Tick>>,
+    /// For each agent, what it knew of the readings when it last looked.
+    over: Vec<Over>,
     /// Whether a group's words stand for themselves in `words`.
     split: Vec<bool>,
     /// Empty until a group is split.
@@ -159,6 +169,7 @@ impl Shadow {
             written: vec![Written::UNKNOWN; groups],
             proxied: Vec::new(),
             ended: Vec::new(),
+            over: vec![Over::default(); agents],
             split: vec![false; groups],
             words: Cells::new(0, agents),
         }
@@ -268,14 +279,11 @@ impl Shadow {
         clocks: &Clocks,
     ) -> Option<Fault> {
         let by = Toucher::new(warp, lane, clocks);
-        let fault = self.each(address, bytes, |cells, index, part| {
-            let fault = cells.conflict(index, part, same, by);
+        self.change(address, bytes, by, |cells, index, part, checked| {
+            let fault = if checked { None } else { cells.conflict(index, part, same, by) };
             cells.write(index, part, by.stamp);
             fault
-        });
-        self.join(address, bytes, by.stamp);
-        self.settle(address, bytes);
-        fault.or_else(|| self.proxied_before(address, bytes, by))
+        })
     }
 
     /// Updates `bytes` at `address` in one step; such updates race with plain accesses only.
@@ -313,28 +321,33 @@ impl Shadow {
         clocks: &Clocks,
     ) -> Option<Fault> {
         let by = Toucher::new(warp, lane, clocks);
-        let fault = self.each(address, bytes, |cells, index, part| {
-            let fault = cells.conflict(index, part, false, by);
+        self.change(address, bytes, by, |cells, index, part, checked| {
+            let fault = if checked { None } else { cells.conflict(index, part, false, by) };
             cells.cells[index].in_flight |= part;
             fault
-        });
-        self.settle(address, bytes);
-        fault.or_else(|| self.proxied_before(address, bytes, by))
+        })
     }
 
     /// An asynchronous copy has written these bytes, in the name of a warp's lane or of the agent.
     pub fn land(&mut self, address: u32, bytes: u32, warp: u32, lane: u32, clocks: &Clocks) {
-        let by = Toucher::new(warp, lane, clocks);
-        self.each(address, bytes, |cells, index, part| {
+        let stamp = Toucher::new(warp, lane, clocks).stamp;
+        let mut land = |cells: &mut Cells, index: usize, part: u8| {
             let cell = &mut cells.cells[index];
             cell.in_flight &= !part;
             cell.ready |= part;
             (cell.written, cell.atomic) = (part, false);
-            cell.writer = by.stamp;
+            cell.writer = stamp;
             None
-        });
-        self.join(address, bytes, by.stamp);
-        self.settle(address, bytes);
+        };
+        for (group, from, to) in groups(address, bytes) {
+            if to - from == GROUP && !self.split[group] {
+                land(&mut self.groups, group, ALL);
+            } else {
+                self.each(from, to - from, &mut land);
+                self.join(from, to - from, stamp);
+            }
+            self.settle(from, to - from);
+        }
     }
 
     /// These bytes become, or no longer are, an mbarrier: plain accesses are wrong.
@@ -353,6 +366,62 @@ impl Shadow {
             let whole = !self.split[group];
             self.written[group] =
                 if whole { Written::of(&self.groups.cells[group]) } else { Written::UNKNOWN };
+        }
+    }
+
+    /// Does the same to every cell that an access changes, given its bytes as bits and whether it is known that
+    /// nothing conflicts; then what it wrote whole is shadowed together. The first fault counts.
+    #[inline(always)]
+    fn change(
+        &mut self,
+        address: u32,
+        bytes: u32,
+        by: Toucher<'_>,
+        mut touch: impl FnMut(&mut Cells, usize, u8, bool) -> Option<Fault>,
+    ) -> Option<Fault> {
+        self.look(by);
+        let mut fault = None;
+        for (group, from, to) in groups(address, bytes) {
+            if to - from == GROUP && self.may_change(group, by) {
+                touch(&mut self.groups, group, ALL, true);
+            } else {
+                let found = self.each(from, to - from, |cells, index, part| touch(cells, index, part, false));
+                self.join(from, to - from, by.stamp);
+                fault = fault.or(found).or_else(|| self.proxied_before(from, to - from, by));
+            }
+            self.settle(from, to - from);
+        }
+        fault
+    }
+
+    /// Whether everybody who touched this whole group lies behind. `false`: not known so quickly.
+    #[inline(always)]
+    fn may_change(&self, group: usize, by: Toucher<'_>) -> bool {
+        let Cell { writer, written, in_flight, reserved, .. } = self.groups.cells[group];
+        let unread = |(&tick, &visible): (&Tick, &Tick)| tick < visible || tick == 0;
+        let over = &self.over[by.warp as usize].counts;
+        !self.split[group]
+            && in_flight == 0
+            && !reserved
+            && (written == 0 || writer.tick < by.visible[usize::from(writer.warp)])
+            && self.groups.reads_of(group).iter().zip(by.visible).fold(true, |all, pair| all & unread(pair))
+            && (self.proxied.iter().skip(group).step_by(self.written.len()).zip(over))
+                .all(|(number, count)| number <= count)
+    }
+
+    /// Sees which readings of the proxy are over.
+    #[inline(always)]
+    fn look(&mut self, by: Toucher<'_>) {
+        let over = &mut self.over[by.warp as usize];
+        if over.tick == by.stamp.tick || self.ended.is_empty() {
+            return;
+        }
+        over.tick = by.stamp.tick;
+        over.counts.resize(self.ended.len(), 0);
+        for (warp, (count, ended)) in over.counts.iter_mut().zip(&self.ended).enumerate() {
+            let is_over =
+                |&&tick: &&Tick| tick != READS && !by.meets(Stamp { tick, warp: warp as u16, lane: 0 });
+            *count += ended[*count as usize..].iter().take_while(is_over).count() as u32;
         }
     }
 
@@ -527,6 +596,14 @@ impl Cells {
     }
 }
 
+/// The groups that an access touches, each with the bytes of it.
+#[inline(always)]
+fn groups(address: u32, bytes: u32) -> impl Iterator<Item = (usize, u32, u32)> {
+    let end = address + bytes;
+    (address / GROUP..end.div_ceil(GROUP))
+        .map(move |group| (group as usize, address.max(group * GROUP), end.min((group + 1) * GROUP)))
+}
+
 /// The words that an access touches, each with the bytes of it as bits.
 #[inline(always)]
 fn words(address: u32, bytes: u32) -> impl Iterator<Item = (usize, u8)> {
@@ -538,98 +615,4 @@ fn words(address: u32, bytes: u32) -> impl Iterator<Item = (usize, u8)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIVE: Mask = !0;
-
-    fn fresh() -> (Shadow, Clocks) {
-        (Shadow::new(64, 3), Clocks::new(2))
-    }
-
-    #[test]
-    fn words_cover_exactly_the_bytes() {
-        let all: Vec<_> = words(0, 16).collect();
-        assert_eq!(all, [(0, 15), (1, 15), (2, 15), (3, 15)]);
-        assert_eq!(words(6, 2).collect::<Vec<_>>(), [(1, 0b1100)]);
-        assert_eq!(words(5, 1).collect::<Vec<_>>(), [(1, 0b0010)]);
-    }
-
-    #[test]
-    fn unwritten_bytes_show_and_written_halves_do_not_hide_them() {
-        let (mut shadow, clocks) = fresh();
-        assert_eq!(shadow.read(0, 4, 0, 0, &clocks), Some(Fault::Uninitialised));
-        assert_eq!(shadow.write(8, 2, 0, 0, false, &clocks), None);
-        assert_eq!(shadow.read(8, 2, 0, 0, &clocks), None);
-        assert_eq!(shadow.read(8, 4, 0, 0, &clocks), Some(Fault::Uninitialised));
-    }
-
-    #[test]
-    fn a_read_of_another_lane_needs_a_warp_barrier_and_of_another_warp_a_block_barrier() {
-        let (mut shadow, mut clocks) = fresh();
-        assert_eq!(shadow.write(0, 4, 0, 1, false, &clocks), None);
-        assert_eq!(shadow.read(0, 4, 0, 1, &clocks), None);
-        assert!(matches!(shadow.read(0, 4, 0, 2, &clocks), Some(Fault::AfterWrite(s)) if s.lane == 1));
-        clocks.sync_lanes(0, LIVE, LIVE);
-        assert_eq!(shadow.read(0, 4, 0, 2, &clocks), None);
-        assert!(matches!(shadow.read(0, 4, 1, 0, &clocks), Some(Fault::AfterWrite(_))));
-        clocks.barrier(&[(0, LIVE, LIVE), (1, LIVE, LIVE)], |_| true);
-        assert_eq!(shadow.read(0, 4, 1, 0, &clocks), None);
-    }
-
-    #[test]
-    fn a_write_after_a_read_needs_order_whoever_read_in_between() {
-        let (mut shadow, mut clocks) = fresh();
-        shadow.write(0, 4, 0, 0, false, &clocks);
-        clocks.barrier(&[(0, LIVE, LIVE), (1, LIVE, LIVE)], |_| true);
-        assert_eq!(shadow.read(0, 4, 1, 5, &clocks), None);
-        assert_eq!(shadow.read(0, 4, 0, 0, &clocks), None);
-        assert!(matches!(shadow.write(0, 4, 0, 0, false, &clocks), Some(Fault::AfterRead(s)) if s.warp == 1));
-        clocks.barrier(&[(0, LIVE, LIVE), (1, LIVE, LIVE)], |_| true);
-        assert_eq!(shadow.write(0, 4, 0, 0, false, &clocks), None);
-    }
-
-    #[test]
-    fn lanes_may_write_the_halves_of_a_word_and_copies_of_one_value() {
-        let (mut shadow, clocks) = fresh();
-        assert_eq!(shadow.write(0, 2, 0, 0, false, &clocks), None);
-        assert_eq!(shadow.write(2, 2, 0, 1, false, &clocks), None);
-        assert_eq!(shadow.write(4, 4, 0, 0, false, &clocks), None);
-        assert_eq!(shadow.write(4, 4, 1, 0, true, &clocks), None);
-        assert!(matches!(shadow.write(4, 4, 0, 0, false, &clocks), Some(Fault::AfterWrite(_))));
-    }
-
-    #[test]
-    fn bytes_in_flight_belong_to_nobody() {
-        let (mut shadow, clocks) = fresh();
-        assert_eq!(shadow.start(0, 16, 0, 0, &clocks), None);
-        assert_eq!(shadow.read(4, 4, 0, 0, &clocks), Some(Fault::InFlight));
-        assert_eq!(shadow.write(8, 4, 0, 0, false, &clocks), Some(Fault::InFlight));
-        shadow.land(0, 16, 0, 0, &clocks);
-        assert_eq!(shadow.read(4, 4, 0, 0, &clocks), None);
-        assert!(matches!(shadow.read(4, 4, 0, 1, &clocks), Some(Fault::AfterWrite(_))));
-    }
-
-    #[test]
-    fn a_group_is_its_words_once_one_of_them_is_touched_alone() {
-        let (mut shadow, mut clocks) = fresh();
-        assert_eq!(shadow.write(0, 16, 0, 3, false, &clocks), None);
-        assert_eq!(shadow.read(4, 4, 0, 3, &clocks), None);
-        assert!(shadow.split[0]);
-        assert!(matches!(shadow.read(8, 4, 1, 0, &clocks), Some(Fault::AfterWrite(s)) if s.lane == 3));
-        clocks.barrier(&[(0, LIVE, LIVE), (1, LIVE, LIVE)], |_| true);
-        assert_eq!(shadow.write(12, 4, 1, 7, false, &clocks), None);
-        assert_eq!(
-            shadow
-                .read_row(0, 0, 0, &clocks)
-                .map(|fault| matches!(fault, Fault::AfterWrite(s) if s.lane == 7)),
-            Some(true)
-        );
-        clocks.barrier(&[(0, LIVE, LIVE), (1, LIVE, LIVE)], |_| true);
-        assert_eq!(shadow.write(0, 16, 1, 0, false, &clocks), None);
-        assert!(!shadow.split[0], "one write covers all of it");
-        assert!(
-            matches!(shadow.write(4, 4, 0, 0, false, &clocks), Some(Fault::AfterWrite(s)) if s.warp == 1)
-        );
-    }
-}
+mod tests;
