@@ -2,10 +2,13 @@
 //!
 //! Words that are always touched together, 16 bytes at a time, share one cell: matrices move in such rows.
 
+mod cells;
+
 use std::ops::Range;
 
+use cells::{ALL, Cell, Cells, Toucher};
+
 use super::clock::{Clocks, Stamp, Tick};
-use crate::machine::Mask;
 use crate::memory::matrix_descriptor::Places;
 
 /// Bytes that are shadowed together for as long as nothing narrower touches them: what a lane moves at most.
@@ -14,36 +17,6 @@ const GROUP: u32 = 16;
 const WORD: u32 = 4;
 /// Words of a group.
 const WORDS: usize = (GROUP / WORD) as usize;
-
-/// The shadow of one word, or of a group whose words share their fate.
-#[derive(Clone, Copy, Debug, Default)]
-struct Cell {
-    /// The last write.
-    writer: Stamp,
-    /// Tick and warp of the last read, and the lanes that took part in it.
-    reader: Stamp,
-    reader_lanes: Mask,
-    /// Bytes of a word, one bit each: written by `writer`, read by `reader`, holding a value, in flight.
-    written: u8,
-    read: u8,
-    ready: u8,
-    in_flight: u8,
-    /// Whether the last write was an atomic update.
-    atomic: bool,
-    /// Whether it is part of a live mbarrier.
-    reserved: bool,
-}
-
-impl Cell {
-    /// Whether all its bytes hold values that no copy is about to change.
-    #[inline(always)]
-    fn is_at_rest(&self) -> bool {
-        self.ready == ALL && self.in_flight == 0 && !self.reserved
-    }
-}
-
-/// All bytes of a word, or of each word of a group.
-const ALL: u8 = 15;
 
 /// What is wrong with one access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,41 +96,6 @@ pub struct Shadow {
     split: Vec<bool>,
     /// Empty until a group is split.
     words: Cells,
-}
-
-/// Some cells, and when each agent last read them.
-#[derive(Clone, Debug)]
-struct Cells {
-    cells: Vec<Cell>,
-    /// `reads[cell * agents + warp]`: the tick of that warp's last read.
-    reads: Vec<Tick>,
-    agents: usize,
-}
-
-/// Who touches shared memory now.
-#[derive(Clone, Copy)]
-struct Toucher<'a> {
-    warp: u32,
-    lane: u32,
-    clocks: &'a Clocks,
-    /// For each warp, the tick before which all its accesses are visible.
-    visible: &'a [Tick],
-    stamp: Stamp,
-}
-
-impl<'a> Toucher<'a> {
-    #[inline(always)]
-    fn new(warp: u32, lane: u32, clocks: &'a Clocks) -> Self {
-        let stamp = Stamp { tick: clocks.now(warp), warp: warp as u16, lane: lane as u16 };
-        Self { warp, lane, clocks, visible: clocks.visible_to(warp), stamp }
-    }
-
-    /// Whether nothing orders an access before this one.
-    #[inline(always)]
-    fn meets(&self, earlier: Stamp) -> bool {
-        earlier.tick >= self.visible[usize::from(earlier.warp)]
-            && !self.clocks.ordered(earlier, self.warp, self.lane)
-    }
 }
 
 impl Shadow {
@@ -498,101 +436,6 @@ impl Shadow {
             self.groups.cells[group] = Cell { writer, written: ALL, ready: ALL, ..Cell::default() };
             self.groups.reads_of_mut(group).fill(0);
         }
-    }
-}
-
-impl Cells {
-    fn new(count: usize, agents: usize) -> Self {
-        Self { cells: vec![Cell::default(); count], reads: vec![0; count * agents], agents }
-    }
-
-    fn reads_of(&self, index: usize) -> &[Tick] {
-        &self.reads[index * self.agents..(index + 1) * self.agents]
-    }
-
-    fn reads_of_mut(&mut self, index: usize) -> &mut [Tick] {
-        &mut self.reads[index * self.agents..(index + 1) * self.agents]
-    }
-
-    #[inline(always)]
-    fn read(&mut self, index: usize, part: u8, by: Toucher<'_>) -> Option<Fault> {
-        let cell = &mut self.cells[index];
-        let mut fault = None;
-        if cell.reserved {
-            fault = Some(Fault::Reserved);
-        } else if cell.in_flight & part != 0 {
-            fault = Some(Fault::InFlight);
-        } else if cell.ready & part != part {
-            fault = Some(Fault::Uninitialised);
-        }
-        let writer = cell.writer;
-        if cell.written & part != 0 && by.meets(writer) {
-            fault = fault.or(Some(Fault::AfterWrite(writer)));
-        }
-        self.stamp(index, part, by);
-        fault
-    }
-
-    /// Remembers a read.
-    #[inline(always)]
-    fn stamp(&mut self, index: usize, part: u8, by: Toucher<'_>) {
-        let cell = &mut self.cells[index];
-        if (cell.reader.tick, cell.reader.warp) != (by.stamp.tick, by.stamp.warp) {
-            cell.reader = by.stamp;
-            (cell.reader_lanes, cell.read) = (0, 0);
-        }
-        cell.reader_lanes |= 1 << by.lane;
-        cell.read |= part;
-        self.reads[index * self.agents + by.warp as usize] = by.stamp.tick;
-    }
-
-    #[inline(always)]
-    fn write(&mut self, index: usize, part: u8, stamp: Stamp) {
-        let cell = &mut self.cells[index];
-        cell.atomic = false;
-        cell.written = if cell.writer == stamp { cell.written | part } else { part };
-        cell.writer = stamp;
-        cell.ready |= part;
-    }
-
-    #[inline]
-    fn conflict(&self, index: usize, part: u8, same: bool, by: Toucher<'_>) -> Option<Fault> {
-        let cell = &self.cells[index];
-        if cell.reserved {
-            return Some(Fault::Reserved);
-        }
-        if cell.in_flight & part != 0 {
-            return Some(Fault::InFlight);
-        }
-        if cell.written & part != 0 && by.meets(cell.writer) {
-            return if same { None } else { Some(Fault::AfterWrite(cell.writer)) };
-        }
-        let reader = cell.reader;
-        let own = u32::from(reader.warp) == by.warp;
-        if own && reader.tick >= by.visible[by.warp as usize] && cell.read & part != 0 {
-            let others = cell.reader_lanes & !(1 << by.lane);
-            let unordered = crate::machine::lanes(others)
-                .map(|lane| Stamp { lane: lane as u16, ..reader })
-                .find(|&read| !by.clocks.ordered(read, by.warp, by.lane));
-            if let Some(read) = unordered {
-                return Some(Fault::AfterRead(read));
-            }
-        }
-        for (other, (&tick, &visible)) in self.reads_of(index).iter().zip(by.visible).enumerate() {
-            if tick < visible || tick == 0 || other == by.warp as usize {
-                continue;
-            }
-            let last = usize::from(reader.warp) == other && reader.tick == tick;
-            if last && cell.read & part == 0 {
-                continue;
-            }
-            let lane = if last { cell.reader_lanes.trailing_zeros() as u16 } else { 0 };
-            let read = Stamp { tick, warp: other as u16, lane };
-            if !by.clocks.ordered(read, by.warp, by.lane) {
-                return Some(Fault::AfterRead(read));
-            }
-        }
-        None
     }
 }
 

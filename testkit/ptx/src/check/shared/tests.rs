@@ -1,3 +1,5 @@
+use crate::machine::Mask;
+
 use super::*;
 
 const LIVE: Mask = !0;
