@@ -1,4 +1,4 @@
-//! `preceptor bench`: how fast a run's own updates are, and what the machine would allow.
+//! `preceptor bench`: how fast a run's own updates are, and what the machine would allow. Its folder is not touched.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -7,20 +7,16 @@ use std::process::ExitCode;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum, value_parser};
 
+use super::source::RunArgs;
 use super::{Common, output};
 use crate::base::{Error, Result, files};
-use crate::config::{self, Config};
 use crate::device::Device;
 use crate::train::bench::{self, Comparison, Kind, Measure, Saved, Unit, quartiles};
 
 #[derive(Debug, Args)]
 pub(super) struct Bench {
-    /// Configuration file of a training run; its folder is not touched
-    #[arg(value_name = "CONFIG.toml")]
-    config: PathBuf,
-    /// Set a value over the file's: table.key=value
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    run: RunArgs,
     /// Updates to time, the run's first ones
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = value_parser!(u64).range(1..=1 << 20))]
     updates: u64,
@@ -54,10 +50,8 @@ enum Scoring {
 
 impl Bench {
     pub(super) fn run(&self, common: &Common) -> Result<ExitCode> {
-        let locate = |e| config::locate(e, &self.config, &self.set);
-        let mut config = Config::load(&self.config, &self.set)?;
-        common.override_device(&mut config.device);
-        config.check().map_err(locate)?;
+        let locate = |e| self.run.locate(e);
+        let config = self.run.load(common)?;
         for path in [&self.out, &self.trace].into_iter().flatten() {
             files::check_writable(path)?;
         }

@@ -1,34 +1,27 @@
-//! `preceptor plan`: memory and FLOPs of a run, before it runs.
+//! `preceptor plan`: memory and FLOPs of a run, before it runs. Its folder is not touched.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::json;
 
+use super::source::RunArgs;
 use super::{Common, output};
 use crate::base::Result;
-use crate::config::{self, Config};
 use crate::device::Device;
 use crate::train::forecast::{self, Forecast, Item};
 
 #[derive(Debug, Args)]
 pub(super) struct Plan {
-    /// Configuration file of a training run; its folder is not touched
-    #[arg(value_name = "CONFIG.toml")]
-    config: PathBuf,
-    /// Set a value over the file's: table.key=value
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 impl Plan {
     pub(super) fn run(&self, common: &Common) -> Result<ExitCode> {
-        let locate = |e| config::locate(e, &self.config, &self.set);
-        let mut config = Config::load(&self.config, &self.set)?;
-        common.override_device(&mut config.device);
-        config.check().map_err(locate)?;
+        let locate = |e| self.run.locate(e);
+        let config = self.run.load(common)?;
         let device = Device::open(&config.device).map_err(locate)?;
         let (text, decisive) = (config.to_toml(), config.decisive());
         let forecast = forecast::forecast(&config.job(&text, &decisive)).map_err(locate)?;

@@ -1,16 +1,44 @@
-//! What several commands open alike: a model, maybe an adapter, and a data file.
+//! What several commands open alike: a model, maybe an adapter, and a data file; or a run's configuration.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
+use super::Common;
 use crate::adapter::{Lora, peft};
-use crate::base::Result;
+use crate::base::{Error, Result};
+use crate::config::{self, Config};
 use crate::data::{self, Dataset, Encoder, LossOn, index};
 use crate::device::Device;
 use crate::model::{Model, Spec, settings::WeightStorage};
 use crate::train::{self, generate::Generator, score::Scorer};
+
+/// The configuration of a training run.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// Configuration file of a training run
+    #[arg(value_name = "CONFIG.toml")]
+    config: PathBuf,
+    /// Set a value over the file's: table.key=value
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl RunArgs {
+    /// Reads and checks it.
+    pub(super) fn load(&self, common: &Common) -> Result<Config> {
+        let mut config = Config::load(&self.config, &self.set)?;
+        common.override_device(&mut config.device);
+        config.check().map_err(|e| self.locate(e))?;
+        Ok(config)
+    }
+
+    /// Says where the key that an error names was set.
+    pub(super) fn locate(&self, error: Error) -> Error {
+        config::locate(error, &self.config, &self.set)
+    }
+}
 
 /// A base model and the adapter on it.
 #[derive(Debug, Args)]
@@ -91,5 +119,5 @@ impl DataArgs {
 
 fn parse_format(name: &str) -> Result<data::Format> {
     let value = serde_json::Value::String(name.to_owned());
-    serde_json::from_value(value).map_err(|e| crate::base::Error::input(e.to_string()).key("--format"))
+    serde_json::from_value(value).map_err(|e| Error::input(e.to_string()).key("--format"))
 }

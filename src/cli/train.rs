@@ -1,24 +1,19 @@
 //! `preceptor train`: one training run.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::Common;
+use super::source::RunArgs;
 use crate::base::Result;
-use crate::config::{self, Config};
 use crate::train::signals::StopSignal;
 use crate::train::{self, Outcome};
 
 #[derive(Debug, Args)]
 pub(super) struct Train {
-    /// Configuration file
-    #[arg(value_name = "CONFIG.toml")]
-    config: PathBuf,
-    /// Set a value over the file's: table.key=value
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    run: RunArgs,
     /// Go on from the newest checkpoint of the output folder
     #[arg(long)]
     resume: bool,
@@ -26,10 +21,8 @@ pub(super) struct Train {
 
 impl Train {
     pub(super) fn run(&self, common: &Common) -> Result<ExitCode> {
-        let locate = |e| config::locate(e, &self.config, &self.set);
-        let mut config = Config::load(&self.config, &self.set)?;
-        common.override_device(&mut config.device);
-        config.check().map_err(locate)?;
+        let locate = |e| self.run.locate(e);
+        let config = self.run.load(common)?;
         let (text, decisive) = (config.to_toml(), config.decisive());
         let stop = StopSignal::listen()?;
         let outcome = train::run(&config.job(&text, &decisive), self.resume, &stop).map_err(locate)?;

@@ -260,9 +260,14 @@ impl Dataset {
     }
 }
 
+/// Whether a file of this name is read as rows of columns, not as JSONL.
+pub fn names_table(path: &Path) -> bool {
+    ["csv", "parquet"].iter().any(|ending| has_ending(path, ending))
+}
+
 /// Whether the file's name has the ending of a kind of data.
 pub fn names_data(path: &Path) -> bool {
-    ["jsonl", "csv", "parquet"].iter().any(|ending| has_ending(path, ending))
+    has_ending(path, "jsonl") || names_table(path)
 }
 
 /// The format of a file, told by the keys of its first line; for commands that have no configuration.
