@@ -16,7 +16,7 @@ mod timing;
 pub use buffer::{Element, Slice, View, ViewMut};
 pub use launch::{Arg, Entry, Grid};
 pub use library::preload;
-pub use modules::cache_folder;
+pub use modules::{cache_folder, compile};
 pub use nvrtc::{Nvrtc, compiler};
 pub use probe::{Gpu, Gpus, gpus};
 pub use sources::{Source, Sources};

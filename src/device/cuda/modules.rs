@@ -1,7 +1,7 @@
 //! Kernels ready to launch: compiled on first use, kept in memory and, compiled, on disk.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{env, fs};
@@ -109,23 +109,27 @@ impl Modules {
         loaded.map_err(|e| failed("load the PTX module", e).file(&source.path))
     }
 
-    /// The compiled file, from the cache if it is there.
     fn image(&self, source: &Source, target: Target) -> Result<Vec<u8>> {
-        let key = hash::sha256_lines([source.hash().as_str(), &self.nvrtc.recipe(target)]);
-        let path = self.cache.as_ref().map(|folder| folder.join(key));
-        if let Some(found) = path.as_ref().and_then(|path| fs::read(path).ok()) {
-            return Ok(found);
-        }
-        let image = self.nvrtc.compile(source, target, &[])?.bytes;
-        // A cache that cannot be written costs time, not the run.
-        if let (Some(path), Some(folder)) = (&path, &self.cache) {
-            let written = files::create_folder(folder).and_then(|()| files::write_atomic(path, &image));
-            if let Err(e) = written {
-                tracing::warn!("compiled kernels are not kept: {e}");
-            }
-        }
-        Ok(image)
+        compile(&self.nvrtc, source, target, self.cache.as_deref())
     }
+}
+
+/// The compiled file, from the folder `cache` if it is there; else compiled, and kept there.
+pub fn compile(nvrtc: &Nvrtc, source: &Source, target: Target, cache: Option<&Path>) -> Result<Vec<u8>> {
+    let key = hash::sha256_lines([source.hash().as_str(), &nvrtc.recipe(target)]);
+    let path = cache.map(|folder| folder.join(key));
+    if let Some(found) = path.as_ref().and_then(|path| fs::read(path).ok()) {
+        return Ok(found);
+    }
+    let image = nvrtc.compile(source, target, &[])?.bytes;
+    // A cache that cannot be written costs time, not the run.
+    if let (Some(path), Some(folder)) = (&path, cache) {
+        let written = files::create_folder(folder).and_then(|()| files::write_atomic(path, &image));
+        if let Err(e) = written {
+            tracing::warn!("compiled kernels are not kept: {e}");
+        }
+    }
+    Ok(image)
 }
 
 impl Function {

@@ -4,9 +4,9 @@
 //! one is an error with a hint, and an explicit path means that file and no other.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::fmt;
 use std::path::Path;
 use std::ptr;
+use std::{fmt, fs};
 
 use libloading::Library;
 
@@ -87,6 +87,13 @@ impl Nvrtc {
             })?;
             return Self::bind(library).map_err(|e| Error::environment(format!("NVRTC: {e}")));
         };
+        // The compiler asks for its built-ins by name alone, also where the loader does not look beside it.
+        let folder = path.parent().and_then(|folder| fs::read_dir(folder).ok());
+        for file in folder.into_iter().flatten().flatten() {
+            if file.file_name().to_string_lossy().starts_with("libnvrtc-builtins.so.") {
+                library::preload(&file.path())?;
+            }
+        }
         let bound = library::open(path).and_then(|library| Self::bind(library).map_err(|e| e.to_string()));
         bound.map_err(|e| Error::input(e).file(path))
     }

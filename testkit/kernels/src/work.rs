@@ -4,10 +4,13 @@ use half::bf16;
 use preceptor::base::Result;
 use preceptor::device::cuda::{Cuda, Element, Slice};
 use preceptor::ops::adamw::Constants;
+use preceptor::ops::attention::cuda::{Plan, Saved};
+use preceptor::ops::attention::{Heads, Layout};
 use preceptor::ops::gated::Activation;
-use preceptor::ops::linear::cuda::{Matrix, MatrixMut, Write};
+use preceptor::ops::linear::cuda::{Adapter, Matrix, MatrixMut, Write};
 use preceptor::ops::rmsnorm::cuda::Residual;
-use preceptor::ops::{adamw, gated, linear, lora, rmsnorm};
+use preceptor::ops::{adamw, attention, gated, linear, lora, rmsnorm};
+use preceptor::tensor::Forest;
 
 use crate::inputs::normal;
 
@@ -54,7 +57,7 @@ pub struct Shape {
 }
 
 /// An 8-billion-parameter model's layer and a batch that fills a GPU.
-pub const LARGE: Shape = Shape { n: 8192, d: 4096, f: 14336, params: 40_000_000 };
+pub const LARGE: Shape = Shape { n: 16384, d: 4096, f: 14336, params: 40_000_000 };
 /// Small enough for the stand-in; the numbers mean nothing, the path is the same.
 pub const SMALL: Shape = Shape { n: 32, d: 256, f: 512, params: 10_000 };
 
@@ -70,9 +73,25 @@ pub const WORKS: &[fn(&Cuda, Shape) -> Result<Work>] = &[
     adamw_update,
     gemm_forward,
     gemm_backward,
+    linear_with_adapter,
     lora_forward,
+    lora_gradient_xa,
+    lora_gradient_b,
     lora_gradient_a,
+    |cuda, shape| attention_forward(cuda, shape, 64, None),
+    |cuda, shape| attention_forward(cuda, shape, 128, None),
+    |cuda, shape| attention_forward(cuda, shape, 128, Some(ANSWERS)),
+    |cuda, shape| attention_backward(cuda, shape, 64, None),
+    |cuda, shape| attention_backward(cuda, shape, 128, None),
+    |cuda, shape| attention_backward(cuda, shape, 128, Some(ANSWERS)),
 ];
+
+/// Tokens of a sequence; with shared prompts, half of them are the prompt's.
+const SEQUENCE: usize = 2048;
+/// Answers that share a prompt, and the rest of the sequence.
+const ANSWERS: usize = 8;
+/// Query heads, and those that share keys and values.
+const HEADS: (usize, usize) = (32, 8);
 
 /// bf16 values: a short random run, repeated. Values decide no time, but denormals and NaN would.
 fn tensor(cuda: &Cuda, len: usize) -> Result<Slice<bf16>> {
@@ -155,12 +174,42 @@ fn gemm_backward(cuda: &Cuda, Shape { n, d, f, .. }: Shape) -> Result<Work> {
     }))
 }
 
+fn linear_with_adapter(cuda: &Cuda, Shape { n, d, f, .. }: Shape) -> Result<Work> {
+    let (x, w, mut y) = (tensor(cuda, n * d)?, tensor(cuda, f * d)?, zeros::<bf16>(cuda, n * f)?);
+    let (xa, b) = (tensor(cuda, n * R)?, tensor(cuda, f * R)?);
+    let bytes = 2 * (n * d + f * d + n * f + n * R + f * R);
+    Ok(Work::new(format!("linear/forward+{R} {n}x{d}x{f}"), bytes, 2 * n * (d + R) * f, move |cuda| {
+        let y = MatrixMut::new(&mut y, f);
+        let adapter = Adapter { narrow: Matrix::new(&xa, R), factor: Matrix::new(&b, R), keep: None };
+        let (x, w) = (Matrix::new(&x, d), Matrix::new(&w, d));
+        linear::cuda::forward(cuda, y, x, w, None, Some(adapter), Write::Set)
+    }))
+}
+
 fn lora_forward(cuda: &Cuda, Shape { n, d, .. }: Shape) -> Result<Work> {
     let (x, a, mut xa) = (tensor(cuda, n * d)?, tensor(cuda, 3 * R * d)?, zeros(cuda, n * 3 * R)?);
     let bytes = 2 * (n * d + 3 * R * d + n * 3 * R);
     Ok(Work::new(format!("lora/forward {n}x{d}x3*{R}"), bytes, 6 * n * d * R, move |cuda| {
         let xa = MatrixMut::new(&mut xa, 3 * R);
         lora::cuda::forward(cuda, xa, Matrix::new(&x, d), Matrix::new(&a, d), 1.0, None)
+    }))
+}
+
+fn lora_gradient_xa(cuda: &Cuda, Shape { n, f, .. }: Shape) -> Result<Work> {
+    let (dy, b, mut dxa) = (tensor(cuda, n * f)?, tensor(cuda, f * R)?, zeros(cuda, n * R)?);
+    let bytes = 2 * (n * f + f * R + n * R);
+    Ok(Work::new(format!("lora/gradient_xa {n}x{f}x{R}"), bytes, 2 * n * f * R, move |cuda| {
+        let dxa = MatrixMut::new(&mut dxa, R);
+        lora::cuda::gradient_xa(cuda, dxa, Matrix::new(&dy, f), Matrix::new(&b, R), 1.0, 0.0)
+    }))
+}
+
+fn lora_gradient_b(cuda: &Cuda, Shape { n, f, .. }: Shape) -> Result<Work> {
+    let (dy, xa, mut db) = (tensor(cuda, n * f)?, tensor(cuda, n * R)?, zeros(cuda, f * R)?);
+    let mut partial = zeros(cuda, lora::cuda::partial_len(n, f, R))?;
+    let bytes = 2 * (n * f + n * R) + 4 * f * R;
+    Ok(Work::new(format!("lora/gradient_b {n}x{f}x{R}"), bytes, 2 * n * f * R, move |cuda| {
+        lora::cuda::gradient_b(cuda, &mut db, Matrix::new(&dy, f), Matrix::new(&xa, R), &mut partial)
     }))
 }
 
@@ -178,5 +227,73 @@ fn lora_gradient_a(cuda: &Cuda, Shape { n, d, .. }: Shape) -> Result<Work> {
             None,
             &mut partial,
         )
+    }))
+}
+
+/// Packed sequences and their attention.
+struct Attention {
+    name: String,
+    heads: Heads,
+    plan: Plan,
+    /// Pairs of a query and a key that it sees, over all heads.
+    pairs: usize,
+    /// Elements of q and of k.
+    asked: usize,
+    seen: usize,
+}
+
+impl Attention {
+    fn new(cuda: &Cuda, n: usize, width: usize, answers: Option<usize>) -> Result<Self> {
+        let len = SEQUENCE.min(n);
+        let (prompt, answer) = answers.map_or((len, 0), |answers| (len / 2, len / 2 / answers));
+        let mut forest = Forest::default();
+        for example in 0..n / len {
+            let root = forest.push(&vec![0; prompt], None, 0, example as u32);
+            for _ in 0..answers.unwrap_or(0) {
+                forest.push(&vec![0; answer], Some(root), prompt as u32, example as u32);
+            }
+        }
+        let (query, key_value) = HEADS;
+        let heads = Heads { query, key_value, width, scale: 1.0 / (width as f32).sqrt(), window: None };
+        let layout = Layout::new(&forest, (0..forest.len() as u32).collect());
+        let triangle = |len: usize| len * (len + 1) / 2;
+        let pairs = triangle(prompt) + answers.unwrap_or(0) * (answer * prompt + triangle(answer));
+        let shared = answers.map_or_else(String::new, |answers| format!(" of {answers} answers"));
+        Ok(Self {
+            name: format!("{query}:{key_value}x{width} {}x{len}{shared}", n / len),
+            heads,
+            plan: Plan::new(cuda, &layout, &heads)?,
+            pairs: query * pairs * (n / len),
+            asked: forest.len() * query * width,
+            seen: forest.len() * key_value * width,
+        })
+    }
+
+    fn rows(&self) -> usize {
+        self.asked / self.heads.width
+    }
+}
+
+fn attention_forward(cuda: &Cuda, shape: Shape, width: usize, answers: Option<usize>) -> Result<Work> {
+    let of = Attention::new(cuda, shape.n, width, answers)?;
+    let (q, k, v) = (tensor(cuda, of.asked)?, tensor(cuda, of.seen)?, tensor(cuda, of.seen)?);
+    let (mut o, mut lse) = (zeros(cuda, of.asked)?, zeros(cuda, of.rows())?);
+    let (bytes, flops) = (4 * (of.asked + of.seen) + 4 * of.rows(), 4 * of.pairs * width);
+    Ok(Work::new(format!("attention/forward {}", of.name), bytes, flops, move |cuda| {
+        attention::cuda::forward(cuda, &of.plan, &of.heads, &mut o, &mut lse, &q, &k, &v)
+    }))
+}
+
+fn attention_backward(cuda: &Cuda, shape: Shape, width: usize, answers: Option<usize>) -> Result<Work> {
+    let of = Attention::new(cuda, shape.n, width, answers)?;
+    let (q, k, v) = (tensor(cuda, of.asked)?, tensor(cuda, of.seen)?, tensor(cuda, of.seen)?);
+    let (mut o, mut lse) = (zeros(cuda, of.asked)?, zeros(cuda, of.rows())?);
+    attention::cuda::forward(cuda, &of.plan, &of.heads, &mut o, &mut lse, &q, &k, &v)?;
+    let d_o = tensor(cuda, of.asked)?;
+    let (mut dq, mut dk, mut dv) = (zeros(cuda, of.asked)?, zeros(cuda, of.seen)?, zeros(cuda, of.seen)?);
+    let (bytes, flops) = (8 * (of.asked + of.seen) + 4 * of.rows(), 10 * of.pairs * width);
+    Ok(Work::new(format!("attention/backward {}", of.name), bytes, flops, move |cuda| {
+        let saved = Saved { q: &q, k: &k, v: &v, o: &o, lse: &lse };
+        attention::cuda::backward(cuda, &of.plan, &of.heads, saved, &d_o, &mut dq, &mut dk, &mut dv)
     }))
 }
