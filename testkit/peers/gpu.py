@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 N, D, FF, PARAMS, R = 16384, 4096, 14336, 40_000_000, 16
 SEQUENCE, ANSWERS, HEADS, KEY_HEADS = 2048, 8, 32, 8
+SMOLLM2 = (576, 1536), (576, 576)
 ROUNDS, TIMES = 9, 10
 
 
@@ -92,13 +93,13 @@ def adamw():
     yield f"adamw/update {PARAMS}", "torch (fused, clip, copy)", update
 
 
-def products():
-    x, w = randn(N, D), randn(FF, D)
-    y, xa, b = randn(N, FF), randn(N, R), randn(FF, R)
-    yield f"linear/forward {N}x{D}x{FF}", "torch (cuBLAS)", lambda: torch.mm(x, w.t(), out=y)
-    yield f"linear/backward {N}x{FF}x{D}", "torch (cuBLAS)", lambda: torch.mm(y, w, out=x)
+def products(d, f):
+    x, w = randn(N, d), randn(f, d)
+    y, xa, b = randn(N, f), randn(N, R), randn(f, R)
+    yield f"linear/forward {N}x{d}x{f}", "torch (cuBLAS)", lambda: torch.mm(x, w.t(), out=y)
+    yield f"linear/backward {N}x{f}x{d}", "torch (cuBLAS)", lambda: torch.mm(y, w, out=x)
     both = lambda: torch.mm(x, w.t(), out=y).addmm_(xa, b.t())
-    yield f"linear/forward+{R} {N}x{D}x{FF}", "torch (cuBLAS, two products)", both
+    yield f"linear/forward+{R} {N}x{d}x{f}", "torch (cuBLAS, two products)", both
 
 
 def lora():
@@ -149,7 +150,9 @@ def shared():
 
 def peers():
     yield ceilings
-    yield from (rmsnorm, rmsnorm_torch, swiglu, adamw, products, lora)
+    yield from (rmsnorm, rmsnorm_torch, swiglu, adamw, lora)
+    for d, f in ((D, FF), *SMOLLM2):
+        yield lambda: products(d, f)
     for width in (64, 128):
         yield lambda: attention(width, SDPBackend.FLASH_ATTENTION, "torch (FlashAttention 2)")
         yield lambda: attention(width, SDPBackend.CUDNN_ATTENTION, "torch (cuDNN)")

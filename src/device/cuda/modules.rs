@@ -10,7 +10,7 @@ use cudarc::driver::sys::{CUfunction_attribute_enum as Attribute, CUresult};
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, DriverError};
 use cudarc::nvrtc::Ptx;
 
-use super::nvrtc::{Nvrtc, Target};
+use super::nvrtc::{Form, Nvrtc, Target};
 use super::signature::{self, Parameter};
 use super::sources::{Source, Sources};
 use super::{Entry, failed};
@@ -21,7 +21,7 @@ use crate::base::{Result, files, hash};
 pub(super) struct Modules {
     context: Arc<CudaContext>,
     nvrtc: Nvrtc,
-    target: Target,
+    target: (Form, u32),
     sources: Sources,
     cache: Option<PathBuf>,
     /// Whether the driver has refused a CUBIN for its own device, as one that runs PTX only does.
@@ -50,7 +50,7 @@ impl Modules {
     pub(super) fn new(
         context: Arc<CudaContext>,
         nvrtc: Nvrtc,
-        target: Target,
+        target: (Form, u32),
         sources: Sources,
         cache: Option<PathBuf>,
     ) -> Self {
@@ -60,7 +60,7 @@ impl Modules {
             target,
             sources,
             cache,
-            wants_ptx: AtomicBool::new(matches!(target, Target::Ptx(_))),
+            wants_ptx: AtomicBool::new(target.0 == Form::Ptx),
             files: Mutex::default(),
             functions: Mutex::default(),
         }
@@ -97,19 +97,19 @@ impl Modules {
     /// Machine code first; PTX where the driver takes no machine code.
     fn load(&self, source: &Source) -> Result<Arc<CudaModule>> {
         if !self.wants_ptx.load(Ordering::Relaxed) {
-            match self.context.load_module(Ptx::from_binary(self.image(source, self.target)?)) {
+            match self.context.load_module(Ptx::from_binary(self.image(source, Form::Cubin)?)) {
                 Err(DriverError(CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU)) => {
                     self.wants_ptx.store(true, Ordering::Relaxed);
                 }
                 loaded => return loaded.map_err(|e| failed("load the module", e).file(&source.path)),
             }
         }
-        let (Target::Cubin(capability) | Target::Ptx(capability)) = self.target;
-        let loaded = self.context.load_module(Ptx::from_binary(self.image(source, Target::Ptx(capability))?));
+        let loaded = self.context.load_module(Ptx::from_binary(self.image(source, Form::Ptx)?));
         loaded.map_err(|e| failed("load the PTX module", e).file(&source.path))
     }
 
-    fn image(&self, source: &Source, target: Target) -> Result<Vec<u8>> {
+    fn image(&self, source: &Source, form: Form) -> Result<Vec<u8>> {
+        let target = Target::new(form, self.target.1, source);
         compile(&self.nvrtc, source, target, self.cache.as_deref())
     }
 }

@@ -10,8 +10,10 @@ use clap::{Args, Parser, Subcommand};
 use kernels::budgets::Budgets;
 use kernels::report::Checked;
 use kernels::run::{self, Ran, Setup};
+use kernels::work::Shape;
 use kernels::{conformance, faults, gate, gpu_check, page, stand_in, work};
 use preceptor::base::{Error, Result, files};
+use preceptor::device::cuda::nvrtc::Target;
 use preceptor::device::cuda::{self, Nvrtc, Sources};
 
 /// A time is the median of so many rounds, each the mean of so many launches.
@@ -53,6 +55,9 @@ struct Bench {
     /// Shapes that the stand-in can run; the times mean nothing
     #[arg(long)]
     small: bool,
+    /// Tokens of the batch
+    #[arg(long)]
+    tokens: Option<usize>,
 }
 
 #[derive(Debug, Args)]
@@ -296,12 +301,17 @@ impl Compile {
     fn run(&self) -> Result<bool> {
         let setup = self.common.setup();
         let nvrtc = Nvrtc::open(setup.nvrtc.as_deref())?;
-        let cubin = nvrtc.target(self.capability)?;
-        let kept = |sources: &Sources, file: &str, target| -> Result<()> {
-            cuda::compile(&nvrtc, &sources.read(file)?, target, setup.cache.as_deref()).map(drop)
+        let (form, capability) = nvrtc.target(self.capability)?;
+        let kept = |sources: &Sources, file: &str| -> Result<()> {
+            let source = sources.read(file)?;
+            if source.only().is_some_and(|only| only != capability) {
+                return Ok(());
+            }
+            let target = Target::new(form, capability, &source);
+            cuda::compile(&nvrtc, &source, target, setup.cache.as_deref()).map(drop)
         };
-        self.common.kernels()?.iter().try_for_each(|file| kept(&setup.sources, file, cubin))?;
-        conformance::FILES.iter().try_for_each(|file| kept(&conformance::SOURCES, file, cubin))?;
+        self.common.kernels()?.iter().try_for_each(|file| kept(&setup.sources, file))?;
+        conformance::FILES.iter().try_for_each(|file| kept(&conformance::SOURCES, file))?;
         Ok(true)
     }
 }
@@ -312,8 +322,13 @@ impl Bench {
         let stand_in = setup.stand_in_as(self.device.as_deref())?;
         let cuda = setup.open()?;
         let shape = if self.small { work::SMALL } else { work::LARGE };
-        for prepare in work::WORKS {
-            let mut work = prepare(&cuda, shape)?;
+        let shape = Shape { n: self.tokens.unwrap_or(shape.n), ..shape };
+        let kernels = self.common.kernels()?;
+        for prepare in work::works(&cuda, shape) {
+            if !kernels.iter().any(|file| file == prepare.file) {
+                continue;
+            }
+            let mut work = prepare.work(&cuda)?;
             work.time_ms(&cuda, 1)?;
             let (rounds, times) = if self.small { (1, 1) } else { (ROUNDS, TIMES) };
             let round = |_| Ok(work.time_ms(&cuda, times)? / times as f64);

@@ -7,7 +7,7 @@ use preceptor::ops::adamw::Constants;
 use preceptor::ops::attention::cuda::{Plan, Saved};
 use preceptor::ops::attention::{Heads, Layout};
 use preceptor::ops::gated::Activation;
-use preceptor::ops::linear::cuda::{Adapter, Matrix, MatrixMut, Write};
+use preceptor::ops::linear::cuda::{Adapter, Kernel, Matrix, MatrixMut, Write};
 use preceptor::ops::rmsnorm::cuda::Residual;
 use preceptor::ops::{adamw, attention, gated, linear, lora, rmsnorm};
 use preceptor::tensor::Forest;
@@ -25,6 +25,7 @@ pub struct Work {
     launch: Launch,
 }
 
+type Make = dyn Fn(&Cuda) -> Result<Work>;
 type Launch = Box<dyn FnMut(&Cuda) -> Result<()>>;
 
 impl Work {
@@ -64,28 +65,58 @@ pub const SMALL: Shape = Shape { n: 32, d: 256, f: 512, params: 10_000 };
 /// The rank of adapters.
 const R: usize = 16;
 
-/// Every kernel at a shape, one after the other, so that one work's memory is free before the next one starts.
-pub const WORKS: &[fn(&Cuda, Shape) -> Result<Work>] = &[
-    rmsnorm_forward,
-    rmsnorm_backward,
-    swiglu_forward,
-    swiglu_backward,
-    adamw_update,
-    gemm_forward,
-    gemm_backward,
-    linear_with_adapter,
-    lora_forward,
-    lora_gradient_xa,
-    lora_gradient_b,
-    lora_gradient_a,
-    |cuda, shape| attention_forward(cuda, shape, 64, None),
-    |cuda, shape| attention_forward(cuda, shape, 128, None),
-    |cuda, shape| attention_forward(cuda, shape, 128, Some(ANSWERS)),
-    |cuda, shape| attention_backward(cuda, shape, 64, None),
-    |cuda, shape| attention_backward(cuda, shape, 128, None),
-    |cuda, shape| attention_backward(cuda, shape, 128, Some(ANSWERS)),
-];
+/// A work to be made: its memory is free again before the next one is made.
+pub struct Prepare {
+    /// The kernel file.
+    pub file: &'static str,
+    make: Box<Make>,
+}
 
+impl Prepare {
+    fn new(file: &'static str, make: impl Fn(&Cuda) -> Result<Work> + 'static) -> Self {
+        Self { file, make: Box::new(make) }
+    }
+
+    /// Makes it.
+    pub fn work(&self, cuda: &Cuda) -> Result<Work> {
+        (self.make)(cuda)
+    }
+}
+
+/// Every kernel at a shape, products by each of the kernels that the GPU runs.
+pub fn works(cuda: &Cuda, shape: Shape) -> Vec<Prepare> {
+    let of = |file, make: fn(&Cuda, Shape) -> Result<Work>| Prepare::new(file, move |cuda| make(cuda, shape));
+    let mut works = vec![
+        of("rmsnorm", rmsnorm_forward),
+        of("rmsnorm", rmsnorm_backward),
+        of("swiglu", swiglu_forward),
+        of("swiglu", swiglu_backward),
+        of("adamw", adamw_update),
+        of("lora/forward", lora_forward),
+        of("lora/backward", lora_gradient_xa),
+        of("lora/backward", lora_gradient_b),
+        of("lora/backward", lora_gradient_a),
+    ];
+    for &kernel in Kernel::all(cuda) {
+        let file = if kernel == Kernel::Hopper { "hopper/gemm" } else { "gemm" };
+        for (d, f) in [(shape.d, shape.f), (SMOLLM2.0, SMOLLM2.1), (SMOLLM2.0, SMOLLM2.0)] {
+            let shape = Shape { d, f, ..shape };
+            works.push(Prepare::new(file, move |cuda| linear_forward(cuda, shape, kernel, 0)));
+            works.push(Prepare::new(file, move |cuda| linear_forward(cuda, shape, kernel, R)));
+            works.push(Prepare::new(file, move |cuda| linear_backward(cuda, shape, kernel)));
+        }
+    }
+    for (width, answers) in [(64, None), (128, None), (128, Some(ANSWERS))] {
+        let forward = move |cuda: &Cuda| attention_forward(cuda, shape, width, answers);
+        let backward = move |cuda: &Cuda| attention_backward(cuda, shape, width, answers);
+        works.push(Prepare::new("attention/forward", forward));
+        works.push(Prepare::new("attention/backward", backward));
+    }
+    works
+}
+
+/// Widths of SmolLM2-135M's products: what a small model asks.
+const SMOLLM2: (usize, usize) = (576, 1536);
 /// Tokens of a sequence; with shared prompts, half of them are the prompt's.
 const SEQUENCE: usize = 2048;
 /// Answers that share a prompt, and the rest of the sequence.
@@ -93,10 +124,18 @@ const ANSWERS: usize = 8;
 /// Query heads, and those that share keys and values.
 const HEADS: (usize, usize) = (32, 8);
 
-/// bf16 values: a short random run, repeated. Values decide no time, but denormals and NaN would.
+/// Length of the random run that inputs repeat: a prime, so that no two rows of a matrix are alike. Equal or simple values
+/// would save the GPU power, and where power is the limit also time.
+const RUN: usize = 1_000_003;
+
+/// Normal values.
+fn values(seed: u64, len: usize) -> impl Iterator<Item = f32> {
+    let run = normal(seed, len.min(RUN));
+    (0..len).map(move |i| run[i % run.len()])
+}
+
 fn tensor(cuda: &Cuda, len: usize) -> Result<Slice<bf16>> {
-    let run = normal(1, len.min(4096));
-    cuda.upload(&run.iter().cycle().take(len).map(|&x| bf16::from_f32(x)).collect::<Vec<_>>())
+    cuda.upload(&values(1, len).map(bf16::from_f32).collect::<Vec<_>>())
 }
 
 fn zeros<T: Element>(cuda: &Cuda, len: usize) -> Result<Slice<T>> {
@@ -137,8 +176,7 @@ fn swiglu_backward(cuda: &Cuda, Shape { n, f, .. }: Shape) -> Result<Work> {
 fn adamw_update(cuda: &Cuda, Shape { params, .. }: Shape) -> Result<Work> {
     let (mut p, mut p_bf16) = (zeros(cuda, params)?, zeros(cuda, params)?);
     let (mut m, mut v) = (zeros(cuda, params)?, zeros(cuda, params)?);
-    let g =
-        cuda.upload(&normal(2, params.min(4096)).into_iter().cycle().take(params).collect::<Vec<f32>>())?;
+    let g = cuda.upload(&values(2, params).collect::<Vec<f32>>())?;
     let mut norm = adamw::cuda::Norm::new(cuda, params)?;
     let constants = Constants {
         learning_rate: 1e-4,
@@ -156,34 +194,33 @@ fn adamw_update(cuda: &Cuda, Shape { params, .. }: Shape) -> Result<Work> {
     }))
 }
 
-fn gemm_forward(cuda: &Cuda, Shape { n, d, f, .. }: Shape) -> Result<Work> {
+fn linear_forward(cuda: &Cuda, Shape { n, d, f, .. }: Shape, kernel: Kernel, rank: usize) -> Result<Work> {
     let (x, w, mut y) = (tensor(cuda, n * d)?, tensor(cuda, f * d)?, zeros::<bf16>(cuda, n * f)?);
-    let bytes = 2 * (n * d + f * d + n * f);
-    Ok(Work::new(format!("linear/forward {n}x{d}x{f}"), bytes, 2 * n * d * f, move |cuda| {
-        let y = MatrixMut::new(&mut y, f);
-        linear::cuda::forward(cuda, y, Matrix::new(&x, d), Matrix::new(&w, d), None, None, Write::Set)
+    let (xa, b) = (tensor(cuda, n * rank)?, tensor(cuda, f * rank)?);
+    let bytes = 2 * (n * (d + rank) + f * (d + rank) + n * f);
+    let plus = if rank > 0 { format!("+{rank}") } else { String::new() };
+    let name = format!("linear/forward{plus} {n}x{d}x{f}{}", by(kernel));
+    Ok(Work::new(name, bytes, 2 * n * (d + rank) * f, move |cuda| {
+        let (y, x, w) = (MatrixMut::new(&mut y, f), Matrix::new(&x, d), Matrix::new(&w, d));
+        let adapter =
+            || Adapter { narrow: Matrix::new(&xa, rank), factor: Matrix::new(&b, rank), keep: None };
+        let adapter = (rank > 0).then(adapter);
+        linear::cuda::forward_by(kernel, cuda, y, x, w, None, adapter, Write::Set)
     }))
 }
 
-fn gemm_backward(cuda: &Cuda, Shape { n, d, f, .. }: Shape) -> Result<Work> {
+fn linear_backward(cuda: &Cuda, Shape { n, d, f, .. }: Shape, kernel: Kernel) -> Result<Work> {
     let (dy, w, mut dx) = (tensor(cuda, n * f)?, tensor(cuda, f * d)?, zeros::<bf16>(cuda, n * d)?);
     let bytes = 2 * (n * d + f * d + n * f);
-    Ok(Work::new(format!("linear/backward {n}x{f}x{d}"), bytes, 2 * n * d * f, move |cuda| {
-        let dx = MatrixMut::new(&mut dx, d);
-        linear::cuda::backward(cuda, dx, Matrix::new(&dy, f), Matrix::new(&w, d), None, Write::Set)
+    let name = format!("linear/backward {n}x{f}x{d}{}", by(kernel));
+    Ok(Work::new(name, bytes, 2 * n * d * f, move |cuda| {
+        let (dx, dy, w) = (MatrixMut::new(&mut dx, d), Matrix::new(&dy, f), Matrix::new(&w, d));
+        linear::cuda::backward_by(kernel, cuda, dx, dy, w, None, Write::Set)
     }))
 }
 
-fn linear_with_adapter(cuda: &Cuda, Shape { n, d, f, .. }: Shape) -> Result<Work> {
-    let (x, w, mut y) = (tensor(cuda, n * d)?, tensor(cuda, f * d)?, zeros::<bf16>(cuda, n * f)?);
-    let (xa, b) = (tensor(cuda, n * R)?, tensor(cuda, f * R)?);
-    let bytes = 2 * (n * d + f * d + n * f + n * R + f * R);
-    Ok(Work::new(format!("linear/forward+{R} {n}x{d}x{f}"), bytes, 2 * n * (d + R) * f, move |cuda| {
-        let y = MatrixMut::new(&mut y, f);
-        let adapter = Adapter { narrow: Matrix::new(&xa, R), factor: Matrix::new(&b, R), keep: None };
-        let (x, w) = (Matrix::new(&x, d), Matrix::new(&w, d));
-        linear::cuda::forward(cuda, y, x, w, None, Some(adapter), Write::Set)
-    }))
+fn by(kernel: Kernel) -> &'static str {
+    if kernel == Kernel::Hopper { " by wgmma" } else { "" }
 }
 
 fn lora_forward(cuda: &Cuda, Shape { n, d, .. }: Shape) -> Result<Work> {
