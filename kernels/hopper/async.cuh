@@ -67,7 +67,7 @@ template <int LEFT> __device__ inline void wgmma_wait() { asm volatile("wgmma.wa
 #define SUM16(j) SUM4(j), SUM4(j + 1), SUM4(j + 2), SUM4(j + 3)
 #define SUM64(j) SUM16(j), SUM16(j + 4), SUM16(j + 8), SUM16(j + 12)
 
-// sum[64, 256] += a[64, 16] b[16, 256]; b's lines run along n where ALONG_N, else along k.
+// sum[64, N] += a[64, 16] b[16, N] for N = 256 and 192; b's lines run along n where ALONG_N, else along k.
 // Lane l of warp w holds rows 16 w + l / 4 and 8 below it, columns 8 j + l % 4 * 2 and the next: sum[j][0..1], [2..3].
 template <bool ALONG_N>
 __device__ inline void wgmma(float (&sum)[32][4], unsigned long long a, unsigned long long b)
@@ -84,5 +84,20 @@ __device__ inline void wgmma(float (&sum)[32][4], unsigned long long a, unsigned
         "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}, "
         "%128, %129, 1, 1, 1, 0, %130;"
         : SUM64(0), SUM64(16)
+        : "l"(a), "l"(b), "n"(ALONG_N ? 1 : 0));
+}
+template <bool ALONG_N>
+__device__ inline void wgmma(float (&sum)[24][4], unsigned long long a, unsigned long long b)
+{
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
+        "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
+        "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95}, "
+        "%96, %97, 1, 1, 1, 0, %98;"
+        : SUM64(0), SUM16(16), SUM16(20)
         : "l"(a), "l"(b), "n"(ALONG_N ? 1 : 0));
 }

@@ -37,7 +37,8 @@ pub trait Output: Element {
 #[derive(Clone, Copy, Debug)]
 pub struct Entries {
     portable: [Entry; 2],
-    hopper: [Entry; 2],
+    /// For each of `hopper::COLUMNS`.
+    hopper: [[Entry; 2]; 2],
 }
 
 macro_rules! outputs {
@@ -48,8 +49,14 @@ macro_rules! outputs {
                 Entry::new("gemm", concat!("gemm_nn_", $name)),
             ],
             hopper: [
-                Entry::new("hopper/gemm", concat!("gemm_wgmma_nt_", $name)),
-                Entry::new("hopper/gemm", concat!("gemm_wgmma_nn_", $name)),
+                [
+                    Entry::new("hopper/gemm", concat!("gemm_wgmma_nt_", $name, "_n256")),
+                    Entry::new("hopper/gemm", concat!("gemm_wgmma_nn_", $name, "_n256")),
+                ],
+                [
+                    Entry::new("hopper/gemm", concat!("gemm_wgmma_nt_", $name, "_n192")),
+                    Entry::new("hopper/gemm", concat!("gemm_wgmma_nn_", $name, "_n192")),
+                ],
             ],
         };
     })+ };
