@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn names_say_how_close() {
         assert_eq!(Closeness::of("ex2_approx_f32_ulp4"), Closeness::Ulps(4));
-        assert_eq!(Closeness::of("mma_m16n8k16_bf16_abs2"), Closeness::Within(0.25));
+        assert_eq!(Closeness::of("lg2_approx_f32_abs2"), Closeness::Within(0.25));
         assert_eq!(Closeness::of("add_f32"), Closeness::Exact);
     }
 
