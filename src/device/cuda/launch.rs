@@ -18,6 +18,7 @@ use cudarc::driver::result;
 
 use super::buffer::{Element, Slice, View, ViewMut};
 use super::signature::{Parameter, Type};
+use super::tensor_map::TensorMap;
 use super::{Cuda, failed};
 use crate::base::Result;
 
@@ -71,9 +72,16 @@ impl Grid {
 #[derive(Debug)]
 pub struct Arg<'a> {
     kind: Kind,
-    /// The address or the value, as the parameter's low bytes.
-    bits: u64,
+    value: Value<'a>,
     life: PhantomData<&'a mut ()>,
+}
+
+/// What the parameter's bytes are.
+#[derive(Clone, Copy, Debug)]
+enum Value<'a> {
+    /// The address or the value, as its low bytes.
+    Bits(u64),
+    Map(&'a TensorMap<'a>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +93,7 @@ enum Kind {
 
 impl<'a> Arg<'a> {
     fn new(kind: Kind, bits: u64) -> Self {
-        Self { kind, bits, life: PhantomData }
+        Self { kind, value: Value::Bits(bits), life: PhantomData }
     }
 
     fn pointer<T: Element>(address: u64, writable: bool) -> Self {
@@ -114,7 +122,16 @@ impl<'a> Arg<'a> {
             Kind::Is(Parameter::Pointer { to, .. }) => Kind::Is(Parameter::Pointer { to, writable: false }),
             kind => kind,
         };
-        Self::new(kind, self.bits)
+        Self { kind, ..*self }
+    }
+
+    /// Where its bytes lie.
+    fn pointer_to(&self) -> *mut c_void {
+        let bytes: *const c_void = match &self.value {
+            Value::Bits(bits) => (&raw const *bits).cast(),
+            Value::Map(map) => (&raw const map.map).cast(),
+        };
+        bytes.cast_mut()
     }
 
     fn fits(&self, parameter: Parameter) -> bool {
@@ -146,6 +163,12 @@ impl<'a, T: Element> From<View<'a, T>> for Arg<'a> {
 impl<'a, T: Element> From<ViewMut<'a, T>> for Arg<'a> {
     fn from(view: ViewMut<'a, T>) -> Self {
         Self::pointer::<T>(view.address, true)
+    }
+}
+
+impl<'a> From<&'a TensorMap<'a>> for Arg<'a> {
+    fn from(map: &'a TensorMap<'a>) -> Self {
+        Self { kind: Kind::Is(Parameter::TensorMap), value: Value::Map(map), life: PhantomData }
     }
 }
 
@@ -187,11 +210,10 @@ impl Cuda {
         let fail = |e| failed(&format!("launch `{name}`"), e);
         self.context.bind_to_thread().map_err(fail)?;
         function.allow_shared(grid.shared).map_err(fail)?;
-        let mut pointers: Vec<*mut c_void> =
-            arguments.iter().map(|argument| (&raw const argument.bits).cast_mut().cast()).collect();
+        let mut pointers: Vec<*mut c_void> = arguments.iter().map(Arg::pointer_to).collect();
         let [x, y, z] = grid.blocks;
         // SAFETY: the function belongs to a module that `self.modules` keeps loaded; the arguments were just
-        // held against its declaration, whose types are at most 8 bytes wide, and the driver copies them
+        // held against its declaration: 8 bytes or a tensor map where it wants one; the driver copies them
         // before it returns; buffers live as the module's head says.
         #[expect(unsafe_code, reason = "runs code that Rust does not see")]
         let launched = unsafe {

@@ -11,15 +11,17 @@ pub mod nvrtc;
 mod probe;
 pub mod signature;
 mod sources;
+mod tensor_map;
 mod timing;
 
 pub use buffer::{Element, Slice, View, ViewMut};
 pub use launch::{Arg, Entry, Grid};
 pub use library::preload;
-pub use modules::cache_folder;
+pub use modules::{cache_folder, compile};
 pub use nvrtc::{Nvrtc, compiler};
 pub use probe::{Gpu, Gpus, gpus};
-pub use sources::{Source, Sources};
+pub use sources::{Source, Sources, only};
+pub use tensor_map::TensorMap;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Kernels ready to launch: compiled on first use, kept in memory and, compiled, on disk.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{env, fs};
@@ -10,7 +10,7 @@ use cudarc::driver::sys::{CUfunction_attribute_enum as Attribute, CUresult};
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, DriverError};
 use cudarc::nvrtc::Ptx;
 
-use super::nvrtc::{Nvrtc, Target};
+use super::nvrtc::{Form, Nvrtc, Target};
 use super::signature::{self, Parameter};
 use super::sources::{Source, Sources};
 use super::{Entry, failed};
@@ -21,7 +21,7 @@ use crate::base::{Result, files, hash};
 pub(super) struct Modules {
     context: Arc<CudaContext>,
     nvrtc: Nvrtc,
-    target: Target,
+    target: (Form, u32),
     sources: Sources,
     cache: Option<PathBuf>,
     /// Whether the driver has refused a CUBIN for its own device, as one that runs PTX only does.
@@ -50,7 +50,7 @@ impl Modules {
     pub(super) fn new(
         context: Arc<CudaContext>,
         nvrtc: Nvrtc,
-        target: Target,
+        target: (Form, u32),
         sources: Sources,
         cache: Option<PathBuf>,
     ) -> Self {
@@ -60,7 +60,7 @@ impl Modules {
             target,
             sources,
             cache,
-            wants_ptx: AtomicBool::new(matches!(target, Target::Ptx(_))),
+            wants_ptx: AtomicBool::new(target.0 == Form::Ptx),
             files: Mutex::default(),
             functions: Mutex::default(),
         }
@@ -97,35 +97,39 @@ impl Modules {
     /// Machine code first; PTX where the driver takes no machine code.
     fn load(&self, source: &Source) -> Result<Arc<CudaModule>> {
         if !self.wants_ptx.load(Ordering::Relaxed) {
-            match self.context.load_module(Ptx::from_binary(self.image(source, self.target)?)) {
+            match self.context.load_module(Ptx::from_binary(self.image(source, Form::Cubin)?)) {
                 Err(DriverError(CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU)) => {
                     self.wants_ptx.store(true, Ordering::Relaxed);
                 }
                 loaded => return loaded.map_err(|e| failed("load the module", e).file(&source.path)),
             }
         }
-        let (Target::Cubin(capability) | Target::Ptx(capability)) = self.target;
-        let loaded = self.context.load_module(Ptx::from_binary(self.image(source, Target::Ptx(capability))?));
+        let loaded = self.context.load_module(Ptx::from_binary(self.image(source, Form::Ptx)?));
         loaded.map_err(|e| failed("load the PTX module", e).file(&source.path))
     }
 
-    /// The compiled file, from the cache if it is there.
-    fn image(&self, source: &Source, target: Target) -> Result<Vec<u8>> {
-        let key = hash::sha256_lines([source.hash().as_str(), &self.nvrtc.recipe(target)]);
-        let path = self.cache.as_ref().map(|folder| folder.join(key));
-        if let Some(found) = path.as_ref().and_then(|path| fs::read(path).ok()) {
-            return Ok(found);
-        }
-        let image = self.nvrtc.compile(source, target, &[])?.bytes;
-        // A cache that cannot be written costs time, not the run.
-        if let (Some(path), Some(folder)) = (&path, &self.cache) {
-            let written = files::create_folder(folder).and_then(|()| files::write_atomic(path, &image));
-            if let Err(e) = written {
-                tracing::warn!("compiled kernels are not kept: {e}");
-            }
-        }
-        Ok(image)
+    fn image(&self, source: &Source, form: Form) -> Result<Vec<u8>> {
+        let target = Target::new(form, self.target.1, source);
+        compile(&self.nvrtc, source, target, self.cache.as_deref())
     }
+}
+
+/// The compiled file, from the folder `cache` if it is there; else compiled, and kept there.
+pub fn compile(nvrtc: &Nvrtc, source: &Source, target: Target, cache: Option<&Path>) -> Result<Vec<u8>> {
+    let key = hash::sha256_lines([source.hash().as_str(), &nvrtc.recipe(target)]);
+    let path = cache.map(|folder| folder.join(key));
+    if let Some(found) = path.as_ref().and_then(|path| fs::read(path).ok()) {
+        return Ok(found);
+    }
+    let image = nvrtc.compile(source, target, &[])?.bytes;
+    // A cache that cannot be written costs time, not the run.
+    if let (Some(path), Some(folder)) = (&path, cache) {
+        let written = files::create_folder(folder).and_then(|()| files::write_atomic(path, &image));
+        if let Err(e) = written {
+            tracing::warn!("compiled kernels are not kept: {e}");
+        }
+    }
+    Ok(image)
 }
 
 impl Function {

@@ -4,9 +4,9 @@
 //! one is an error with a hint, and an explicit path means that file and no other.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::fmt;
 use std::path::Path;
 use std::ptr;
+use std::{fmt, fs};
 
 use libloading::Library;
 
@@ -28,20 +28,36 @@ pub fn compiler() -> Option<(u32, u32)> {
 
 /// What to compile for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Target {
-    /// Machine code for one compute capability (10 major + minor); the assembler checks every instruction.
-    Cubin(u32),
-    /// PTX for this capability and later ones. Inline assembly passes through unchecked.
-    Ptx(u32),
+pub struct Target {
+    /// What comes out.
+    pub form: Form,
+    /// The compute capability, 10 major + minor.
+    pub capability: u32,
+    /// Whether instructions may be used that this capability alone has.
+    pub alone: bool,
+}
+
+/// What a compilation gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// Machine code for one compute capability; the assembler checks every instruction.
+    Cubin,
+    /// PTX, for this capability and later ones. Inline assembly passes through unchecked.
+    Ptx,
+}
+
+impl Target {
+    /// For a file that needs the capability [`Source::only`], or any.
+    pub fn new(form: Form, capability: u32, source: &Source) -> Self {
+        Self { form, capability, alone: source.only() == Some(capability) }
+    }
 }
 
 /// As NVRTC's `--gpu-architecture` wants it.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cubin(capability) => write!(f, "sm_{capability}"),
-            Self::Ptx(capability) => write!(f, "compute_{capability}"),
-        }
+        let form = if self.form == Form::Cubin { "sm" } else { "compute" };
+        write!(f, "{form}_{}{}", self.capability, if self.alone { "a" } else { "" })
     }
 }
 
@@ -87,6 +103,13 @@ impl Nvrtc {
             })?;
             return Self::bind(library).map_err(|e| Error::environment(format!("NVRTC: {e}")));
         };
+        // The compiler asks for its built-ins by name alone, also where the loader does not look beside it.
+        let folder = path.parent().and_then(|folder| fs::read_dir(folder).ok());
+        for file in folder.into_iter().flatten().flatten() {
+            if file.file_name().to_string_lossy().starts_with("libnvrtc-builtins.so.") {
+                library::preload(&file.path())?;
+            }
+        }
         let bound = library::open(path).and_then(|library| Self::bind(library).map_err(|e| e.to_string()));
         bound.map_err(|e| Error::input(e).file(path))
     }
@@ -129,12 +152,12 @@ impl Nvrtc {
     }
 
     /// What to compile for a device: its machine code or, if it is newer than this compiler, the newest PTX.
-    pub fn target(&self, capability: u32) -> Result<Target> {
+    pub fn target(&self, capability: u32) -> Result<(Form, u32)> {
         if self.capabilities.contains(&capability) {
-            return Ok(Target::Cubin(capability));
+            return Ok((Form::Cubin, capability));
         }
         let older = self.capabilities.iter().copied().filter(|&known| known < capability).max();
-        older.map(Target::Ptx).ok_or_else(|| {
+        older.map(|older| (Form::Ptx, older)).ok_or_else(|| {
             let (major, minor) = self.version;
             let what = format!("NVRTC {major}.{minor} does not compile for compute capability {capability}");
             Error::environment(what).hint("install an older NVRTC")
@@ -162,7 +185,7 @@ impl Nvrtc {
         let log = program.get(self.log).map_err(|e| failed(source, &e))?;
         let log = String::from_utf8_lossy(&log).trim_end_matches('\0').to_owned();
         done.map_err(|e| failed(source, &format!("it does not compile for {target}: {e}\n{log}")))?;
-        let getters = if matches!(target, Target::Cubin(_)) { self.cubin } else { self.ptx };
+        let getters = if target.form == Form::Cubin { self.cubin } else { self.ptx };
         Ok(Image { bytes: program.get(getters).map_err(|e| failed(source, &e))?, log })
     }
 

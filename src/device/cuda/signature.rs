@@ -48,6 +48,8 @@ pub enum Parameter {
     },
     /// A value.
     Value(Type),
+    /// `const __grid_constant__ tensor_map x`: a matrix and its tiles.
+    TensorMap,
 }
 
 /// The parameters of the entry `name` in the text of a `.cu` file.
@@ -109,9 +111,13 @@ fn parameter(text: &str) -> Result<Parameter> {
         None => (text.trim_end().rsplit_once(char::is_whitespace).ok_or_else(unknown)?.0, false),
     };
     let constant = before.split_whitespace().any(|word| word == "const");
-    let name: Vec<&str> = before.split_whitespace().filter(|word| *word != "const").collect();
+    let qualifiers = ["const", "__grid_constant__"];
+    let name: Vec<&str> = before.split_whitespace().filter(|word| !qualifiers.contains(word)).collect();
     let name = name.join(" ");
     // A pointer to vectors is a pointer to their elements, better aligned.
+    if name == "tensor_map" && !pointer {
+        return Ok(Parameter::TensorMap);
+    }
     let name = if pointer { vector_element(&name).unwrap_or(&name) } else { &name };
     let to = Type::named(name).ok_or_else(unknown)?;
     Ok(if pointer { Parameter::Pointer { to, writable: !constant } } else { Parameter::Value(to) })
@@ -205,13 +211,14 @@ mod tests {
             // extern "C" __global__ void f(int in_a_comment)
             extern "C" __global__ void __launch_bounds__(Team::MAX * (1 + 1)) f(
                 bf16* __restrict__ y_ND,       // [N, D] out, of a kind
-                const unsigned long long *x /* , */, float eps, const int N, unsigned seed) { g(1, 2); }
+                const unsigned long long *x /* , */, const __grid_constant__ tensor_map a, float eps, const int N, unsigned seed) { g(1, 2); }
             __global__ void __launch_bounds__(32, 2) other() {}
         "#;
         let pointer = |to, writable| Parameter::Pointer { to, writable };
         let expected = [
             pointer(Type::Bf16, true),
             pointer(Type::U64, false),
+            Parameter::TensorMap,
             Parameter::Value(Type::F32),
             Parameter::Value(Type::I32),
             Parameter::Value(Type::U32),

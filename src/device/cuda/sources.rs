@@ -8,6 +8,14 @@ use crate::base::{Error, Result, files, hash};
 /// Every file under `kernels/`: its path from there and its text.
 const EMBEDDED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
+/// Folders of kernels that use instructions of one compute capability alone.
+const ALONE: &[(&str, u32)] = &[("hopper/", 90)];
+
+/// The one compute capability for which the kernel file `name` is written; most are for all.
+pub fn only(name: &str) -> Option<u32> {
+    ALONE.iter().find(|(folder, _)| name.starts_with(folder)).map(|(_, capability)| *capability)
+}
+
 /// Where the text of the kernels comes from.
 #[derive(Clone, Debug, Default)]
 pub enum Sources {
@@ -68,6 +76,11 @@ fn header(path: &Path, embedded: &'static str) -> Result<Cow<'static, str>> {
 }
 
 impl Source {
+    /// See [`only`].
+    pub fn only(&self) -> Option<u32> {
+        only(&self.path)
+    }
+
     /// SHA-256 of the text and of all headers, with their paths.
     pub fn hash(&self) -> String {
         let own = [self.path.as_str(), &self.text];

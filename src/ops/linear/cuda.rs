@@ -1,6 +1,9 @@
-//! The product with a frozen weight on a GPU, in bf16, the adapter's part included. Contract: `kernels/gemm.cu`.
+//! The product with a frozen weight on a GPU, in bf16, the adapter's part included. Contracts: `kernels/gemm.cu`, for
+//! every architecture, and `kernels/hopper/gemm.cu`.
 
+mod hopper;
 mod matrix;
+mod portable;
 
 use half::bf16;
 
@@ -8,11 +11,10 @@ pub use super::Write;
 pub use matrix::{Matrix, MatrixMut};
 
 use crate::base::Result;
-use crate::device::cuda::{Arg, Cuda, Element, Entry, Grid, Slice, View};
+use crate::device::cuda::{Arg, Cuda, Element, Entry, Slice, View};
 
-/// Rows and columns of the output that a block computes.
-const TILE: usize = 128;
-const THREADS: u32 = 128;
+/// Columns of a panel of dropout's bits.
+const PANEL: usize = 128;
 
 /// What an adapter adds to its linear, in the same sums.
 #[derive(Clone, Copy, Debug)]
@@ -27,24 +29,87 @@ pub struct Adapter<'a> {
 
 /// A type of output.
 pub trait Output: Element {
-    /// The entry for `a b^T`.
-    const NT: Entry;
-    /// The entry for `a b`.
-    const NN: Entry;
+    /// The entries of each kernel.
+    const ENTRIES: Entries;
 }
 
-impl Output for bf16 {
-    const NT: Entry = Entry::new("gemm", "gemm_nt_bf16");
-    const NN: Entry = Entry::new("gemm", "gemm_nn_bf16");
+/// The entries for one type of output, those of `a b^T` and of `a b`.
+#[derive(Clone, Copy, Debug)]
+pub struct Entries {
+    portable: [Entry; 2],
+    hopper: [Entry; 2],
 }
 
-impl Output for f32 {
-    const NT: Entry = Entry::new("gemm", "gemm_nt_f32");
-    const NN: Entry = Entry::new("gemm", "gemm_nn_f32");
+macro_rules! outputs {
+    ($($ty:ty => $name:literal),+) => { $(impl Output for $ty {
+        const ENTRIES: Entries = Entries {
+            portable: [
+                Entry::new("gemm", concat!("gemm_nt_", $name)),
+                Entry::new("gemm", concat!("gemm_nn_", $name)),
+            ],
+            hopper: [
+                Entry::new("hopper/gemm", concat!("gemm_wgmma_nt_", $name)),
+                Entry::new("hopper/gemm", concat!("gemm_wgmma_nn_", $name)),
+            ],
+        };
+    })+ };
+}
+outputs!(bf16 => "bf16", f32 => "f32");
+
+/// Which kernel computes a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// `kernels/gemm.cu`
+    Portable,
+    /// `kernels/hopper/gemm.cu`, on compute capability 9.0 only.
+    Hopper,
+}
+
+impl Kernel {
+    /// Those that run on a GPU, the fastest last.
+    pub fn all(cuda: &Cuda) -> &'static [Self] {
+        if cuda.gpu().capability == hopper::CAPABILITY {
+            &[Self::Portable, Self::Hopper]
+        } else {
+            &[Self::Portable]
+        }
+    }
+
+    /// The fastest one: of any product that was measured, from 256 tokens and widths of 576 on
+    /// (docs/benchmarks/gpu_h100_202611.md).
+    pub fn best(cuda: &Cuda) -> Self {
+        *Self::all(cuda).last().expect("one runs everywhere")
+    }
+}
+
+/// What is multiplied, and where it goes.
+struct Product<'a, T> {
+    c: MatrixMut<'a, T>,
+    a: Matrix<'a>,
+    b: Matrix<'a>,
+    /// Whether rows of b run along n: `a b`, and not `a b^T`.
+    along_n: bool,
+    bias: Option<&'a Slice<bf16>>,
+    adapter: Option<Adapter<'a>>,
+    write: Write,
 }
 
 /// y = x W^T (+ b) (+ xa B^T) (+ y). `w` is out x in.
 pub fn forward<T: Output>(
+    cuda: &Cuda,
+    y: MatrixMut<'_, T>,
+    x: Matrix<'_>,
+    w: Matrix<'_>,
+    bias: Option<&Slice<bf16>>,
+    adapter: Option<Adapter<'_>>,
+    write: Write,
+) -> Result<()> {
+    forward_by(Kernel::best(cuda), cuda, y, x, w, bias, adapter, write)
+}
+
+/// As [`forward`], by the kernel of the caller's choice.
+pub fn forward_by<T: Output>(
+    kernel: Kernel,
     cuda: &Cuda,
     y: MatrixMut<'_, T>,
     x: Matrix<'_>,
@@ -62,7 +127,7 @@ pub fn forward<T: Output>(
         assert_eq!(factor.shape(), (outputs, narrow.shape().1), "linear: shape of B");
         assert!(keep.is_none(), "linear: dropout is in xa already");
     }
-    launch(cuda, T::NT, y, x, w, bias, adapter, write)
+    Product { c: y, a: x, b: w, along_n: false, bias, adapter, write }.launch(kernel, cuda)
 }
 
 /// dx = dy W (+ mask (dxa A)) (+ dx). `w` is out x in.
@@ -74,51 +139,44 @@ pub fn backward<T: Output>(
     adapter: Option<Adapter<'_>>,
     write: Write,
 ) -> Result<()> {
+    backward_by(Kernel::best(cuda), cuda, dx, dy, w, adapter, write)
+}
+
+/// As [`backward`], by the kernel of the caller's choice.
+pub fn backward_by<T: Output>(
+    kernel: Kernel,
+    cuda: &Cuda,
+    dx: MatrixMut<'_, T>,
+    dy: Matrix<'_>,
+    w: Matrix<'_>,
+    adapter: Option<Adapter<'_>>,
+    write: Write,
+) -> Result<()> {
     let ((n, outputs), (_, inputs)) = (dy.shape(), w.shape());
     assert_eq!((dx.shape(), w.shape().0), ((n, inputs), outputs), "linear: gradient shapes");
     if let Some(Adapter { narrow, factor, keep }) = adapter {
         assert_eq!(factor.shape(), (narrow.shape().1, inputs), "linear: shape of A");
-        let words = n * inputs.div_ceil(TILE) * TILE / 32;
+        let words = n * inputs.div_ceil(PANEL) * PANEL / 32;
         assert!(keep.is_none_or(|keep| keep.len() == words), "linear: length of the dropout's bits");
     }
-    launch(cuda, T::NN, dx, dy, w, None, adapter, write)
+    Product { c: dx, a: dy, b: w, along_n: true, bias: None, adapter, write }.launch(kernel, cuda)
 }
 
-fn launch<T: Output>(
-    cuda: &Cuda,
-    entry: Entry,
-    mut c: MatrixMut<'_, T>,
-    a: Matrix<'_>,
-    b: Matrix<'_>,
-    bias: Option<&Slice<bf16>>,
-    adapter: Option<Adapter<'_>>,
-    write: Write,
-) -> Result<()> {
-    let ((m, n), (_, k)) = (c.shape(), a.shape());
-    let narrow = adapter.map(|adapter| adapter.narrow);
-    let factor = adapter.map(|adapter| adapter.factor);
-    assert!(narrow.is_none_or(|narrow| narrow.shape().0 == m), "linear: rows of the adapter's part");
-    let stride = |matrix: Option<Matrix<'_>>| matrix.map_or_else(|| Arg::int(0), |matrix| matrix.stride());
-    let grid = Grid::line(m.div_ceil(TILE) * n.div_ceil(TILE), THREADS);
-    let stride_c = c.stride();
-    let arguments = [
-        c.view().into(),
-        a.view().into(),
-        b.view().into(),
-        Arg::optional(bias.map(Slice::view)),
-        Arg::optional(narrow.map(|matrix| matrix.view())),
-        Arg::optional(factor.map(|matrix| matrix.view())),
-        Arg::optional(adapter.and_then(|adapter| adapter.keep)),
-        stride_c,
-        a.stride(),
-        b.stride(),
-        stride(narrow),
-        stride(factor),
-        Arg::int(m),
-        Arg::int(n),
-        Arg::int(k),
-        Arg::int(narrow.map_or(0, |narrow| narrow.shape().1)),
-        Arg::int(usize::from(write == Write::Add)),
-    ];
-    cuda.launch(entry, grid, &arguments)
+impl<T: Output> Product<'_, T> {
+    fn launch(self, kernel: Kernel, cuda: &Cuda) -> Result<()> {
+        let rows = self.c.shape().0;
+        let fits = self.adapter.is_none_or(|adapter| adapter.narrow.shape().0 == rows);
+        assert!(fits, "linear: rows of the adapter's part");
+        match kernel {
+            Kernel::Portable => portable::launch(cuda, self),
+            Kernel::Hopper => hopper::launch(cuda, self),
+        }
+    }
+
+    /// M, N, K, R and whether c is added to: the last arguments of both kernels.
+    fn sizes(&self) -> [Arg<'static>; 5] {
+        let ((m, n), (_, k)) = (self.c.shape(), self.a.shape());
+        let rank = self.adapter.map_or(0, |adapter| adapter.narrow.shape().1);
+        [m, n, k, rank, usize::from(self.write == Write::Add)].map(Arg::int)
+    }
 }

@@ -5,21 +5,21 @@
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
-use kernels::work::{LARGE, WORKS};
+use kernels::work::{LARGE, works};
 use preceptor::device::cuda::{Cuda, Options};
 
 fn main() {
     let cuda = match Cuda::open(&Options::default()) {
         Ok(cuda) => cuda,
         Err(e) => {
-            eprintln!("skipped: {} kernel benches: {e}", WORKS.len());
+            eprintln!("skipped: all kernel benches: {e}");
             return;
         }
     };
     eprintln!("{}", cuda.gpu().name);
     let mut criterion = Criterion::default().configure_from_args();
-    for prepare in WORKS {
-        let mut work = prepare(&cuda, LARGE).unwrap_or_else(|e| panic!("{e}"));
+    for prepare in works(&cuda, LARGE) {
+        let mut work = prepare.work(&cuda).unwrap_or_else(|e| panic!("{e}"));
         let mut group = criterion.benchmark_group("kernels");
         group.throughput(Throughput::Bytes(work.bytes as u64));
         group.bench_function(work.name.clone(), |bench| {

@@ -11,7 +11,7 @@ use crate::gate::Measured;
 use crate::sass::Moves;
 
 /// The instructions that a kernel on tensor cores lives by.
-const PROMISES: [&str; 3] = ["HMMA", "LDSM", "LDGSTS"];
+const PROMISES: [&str; 5] = ["HMMA", "LDSM", "LDGSTS", "HGMMA", "UTMALDG"];
 
 /// File, then entry, then what it may cost.
 #[derive(Clone, Debug, Default, Deserialize)]

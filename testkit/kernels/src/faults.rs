@@ -74,7 +74,8 @@ impl Fault {
                 Err(e) => checked.faults.push(e.to_string()),
             }
         } else {
-            checked.ran = run::apart(&setup, stand_in::DEVICES[0], std::slice::from_ref(&self.kernel))?;
+            checked.ran =
+                run::apart(&setup, stand_in::device_for(&self.kernel), std::slice::from_ref(&self.kernel))?;
         }
         let exceeded = !checked.exceeded(budgets).is_empty();
         Ok(catchers(&checked, exceeded))

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use preceptor::base::{Error, Result};
-use preceptor::device::cuda::nvrtc::{Nvrtc, Target};
+use preceptor::device::cuda::nvrtc::{Form, Nvrtc, Target};
 use preceptor::device::cuda::{Source, signature};
 
 use crate::budgets::Budgets;
@@ -49,12 +49,14 @@ impl Measured {
     }
 }
 
-/// Compiles `source` for every architecture; by entry.
+/// Compiles `source` for every architecture, or the only one that it is for; by entry.
 pub fn measure(nvrtc: &Nvrtc, nvdisasm: &Path, source: &Source) -> Result<BTreeMap<String, Measured>> {
+    let only = source.only();
+    let capabilities = only.as_ref().map_or(&CAPABILITIES[..], std::slice::from_ref);
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::new());
     let work = || {
-        while let Some(&capability) = CAPABILITIES.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(&capability) = capabilities.get(next.fetch_add(1, Ordering::Relaxed)) {
             let result = compile(nvrtc, nvdisasm, source, capability);
             done.lock().expect("no thread panics").push((capability, result));
         }
@@ -90,7 +92,8 @@ fn compile(
     source: &Source,
     capability: u32,
 ) -> Result<Vec<(String, (Resources, Listing))>> {
-    let image = nvrtc.compile(source, Target::Cubin(capability), &["--ptxas-options=-v"])?;
+    let image =
+        nvrtc.compile(source, Target::new(Form::Cubin, capability, source), &["--ptxas-options=-v"])?;
     let mut listings = sass::disassemble(nvdisasm, &image.bytes)?;
     let resources = resources::read(&image.log)?;
     let pair = |(entry, resources): (String, Resources)| {

@@ -10,9 +10,15 @@ use clap::{Args, Parser, Subcommand};
 use kernels::budgets::Budgets;
 use kernels::report::Checked;
 use kernels::run::{self, Ran, Setup};
+use kernels::work::Shape;
 use kernels::{conformance, faults, gate, gpu_check, page, stand_in, work};
 use preceptor::base::{Error, Result, files};
-use preceptor::device::cuda::{Nvrtc, Sources};
+use preceptor::device::cuda::nvrtc::Target;
+use preceptor::device::cuda::{self, Nvrtc, Sources};
+
+/// A time is the median of so many rounds, each the mean of so many launches.
+const ROUNDS: usize = 9;
+const TIMES: u64 = 10;
 
 /// Compiles CUDA kernels, runs their cases and counts what they cost.
 #[derive(Debug, Parser)]
@@ -33,6 +39,8 @@ enum Action {
     Conformance(Conformance),
     /// Kernels at real shapes on the device's clock, a line of JSON each
     Bench(Bench),
+    /// Compiles everything into the cache ahead of time, for a machine whose time is dear
+    Compile(Compile),
     /// Conformance, cases, benches and compute-sanitizer: one folder of raw results
     GpuCheck(GpuCheck),
 }
@@ -47,6 +55,18 @@ struct Bench {
     /// Shapes that the stand-in can run; the times mean nothing
     #[arg(long)]
     small: bool,
+    /// Tokens of the batch
+    #[arg(long)]
+    tokens: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+struct Compile {
+    #[command(flatten)]
+    common: Common,
+    /// The compute capability, such as 90
+    #[arg(long)]
+    capability: u32,
 }
 
 #[derive(Debug, Args)]
@@ -172,6 +192,7 @@ fn main() -> ExitCode {
         Action::Faults(faults) => faults.run(),
         Action::Conformance(conformance) => conformance.run(),
         Action::Bench(bench) => bench.run(),
+        Action::Compile(compile) => compile.run(),
         Action::GpuCheck(check) => gpu_check::run(&check.common.setup(), check.device.as_deref(), &check.out),
     };
     match done {
@@ -276,19 +297,47 @@ impl Faults {
     }
 }
 
+impl Compile {
+    fn run(&self) -> Result<bool> {
+        let setup = self.common.setup();
+        let nvrtc = Nvrtc::open(setup.nvrtc.as_deref())?;
+        let (form, capability) = nvrtc.target(self.capability)?;
+        let kept = |sources: &Sources, file: &str| -> Result<()> {
+            let source = sources.read(file)?;
+            if source.only().is_some_and(|only| only != capability) {
+                return Ok(());
+            }
+            let target = Target::new(form, capability, &source);
+            cuda::compile(&nvrtc, &source, target, setup.cache.as_deref()).map(drop)
+        };
+        self.common.kernels()?.iter().try_for_each(|file| kept(&setup.sources, file))?;
+        conformance::FILES.iter().try_for_each(|file| kept(&conformance::SOURCES, file))?;
+        Ok(true)
+    }
+}
+
 impl Bench {
     fn run(&self) -> Result<bool> {
         let setup = self.common.setup();
         let stand_in = setup.stand_in_as(self.device.as_deref())?;
         let cuda = setup.open()?;
         let shape = if self.small { work::SMALL } else { work::LARGE };
-        for prepare in work::WORKS {
-            let mut work = prepare(&cuda, shape)?;
+        let shape = Shape { n: self.tokens.unwrap_or(shape.n), ..shape };
+        let kernels = self.common.kernels()?;
+        for prepare in work::works(&cuda, shape) {
+            if !kernels.iter().any(|file| file == prepare.file) {
+                continue;
+            }
+            let mut work = prepare.work(&cuda)?;
             work.time_ms(&cuda, 1)?;
-            let times = if self.small { 1 } else { 20 };
-            let ms = work.time_ms(&cuda, times)? / times as f64;
+            let (rounds, times) = if self.small { (1, 1) } else { (ROUNDS, TIMES) };
+            let round = |_| Ok(work.time_ms(&cuda, times)? / times as f64);
+            let mut all = (0..rounds).map(round).collect::<Result<Vec<f64>>>()?;
+            all.sort_by(f64::total_cmp);
+            let ms = all[all.len() / 2];
             let line = serde_json::json!({
                 "device": cuda.gpu().name, "stand_in": stand_in.is_some(), "work": work.name, "ms": ms,
+                "least_ms": all[0], "most_ms": all[all.len() - 1],
                 "gb_per_s": work.bytes as f64 / ms / 1e6, "tflop_per_s": work.flops as f64 / ms / 1e9,
             });
             println!("{line}");

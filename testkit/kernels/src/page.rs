@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use preceptor::base::{Error, Result};
+use preceptor::device::cuda::only;
 use serde::Deserialize;
 
 use crate::budgets::Budgets;
@@ -109,9 +110,10 @@ fn section(row: &Row, kernel: &Checked, peer: Option<&Peer>, budgets: &Budgets) 
     let mut out = String::new();
     let mut line = |text: String| out.write_str(&(text + "\n")).expect("a String takes everything");
     let ours = COUNTED.map(|capability| kernel.figures(&row.entry, budgets, capability));
-    let [Some(sm_80), Some(sm_90)] = ours else {
+    let needed = if only(&row.file).is_some() { 1 } else { COUNTED.len() };
+    if ours.iter().flatten().count() != needed {
         return Err(Error::input(format!("`{}`: no measured case, or no loop that is counted", row.entry)));
-    };
+    }
     let per = peer.map_or_else(
         || if kernel_on_tensor_cores(kernel, &row.entry) { "mma" } else { "element" },
         |p| &p.per,
@@ -120,8 +122,7 @@ fn section(row: &Row, kernel: &Checked, peer: Option<&Peer>, budgets: &Budgets) 
     line(format!("SASS is per {per}; each pair is sm_80 / sm_90.\n"));
     line("| | traffic | sectors | wavefronts | SASS | registers | spilled |".into());
     line("|---|---|---|---|---|---|---|".into());
-    let ours = [sm_80, sm_90];
-    line(format!("| ours | {} |", cells(|column, architecture| Some((column.of)(&ours[architecture])))));
+    line(format!("| ours | {} |", cells(|column, at| ours[at].as_ref().map(column.of))));
     let Some(peer) = peer else {
         line("\nNo library of the set has this kernel.\n".into());
         return Ok(out);
@@ -136,7 +137,8 @@ fn section(row: &Row, kernel: &Checked, peer: Option<&Peer>, budgets: &Budgets) 
     let (mut behind, mut wrong) = (Vec::new(), Vec::new());
     for Column { name, of, .. } in COLUMNS {
         let worse = ours.iter().enumerate().any(|(architecture, ours)| {
-            peer.figure(name, architecture).is_some_and(|theirs| of(ours) > theirs * ROUNDING)
+            let both = ours.as_ref().zip(peer.figure(name, architecture));
+            both.is_some_and(|(ours, theirs)| of(ours) > theirs * ROUNDING)
         });
         match (worse, row.behind.get(name)) {
             (true, Some(sentence)) => behind.push(format!("- Behind in {name}: {sentence}")),

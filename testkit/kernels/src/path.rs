@@ -52,13 +52,21 @@ impl<'a> Ways<'a> {
         };
         let best = [last.target, next].into_iter().flatten().filter_map(onward).max();
         let count = |kind| self.code[block.clone()].iter().filter(|i| is(&i.opcode, kind)).count();
+        let made: usize = self.code[block.clone()].iter().map(|i| products_of(&i.opcode)).sum();
+        let copied = count("LDGSTS") + count("UTMALDG");
         let nops = count("NOP");
         let worth = best.map(|(products, copies, saved)| {
-            (products + count("HMMA"), copies + count("LDGSTS"), saved - (block.len() - nops) as isize)
+            (products + made, copies + copied, saved - (block.len() - nops) as isize)
         });
         known.insert(start, worth);
         worth
     }
+}
+
+/// Products of 16 x 8 x 16 that a warp makes. Of a warpgroup's 64 x N x 16, `HGMMA.64xNx16`, a warp makes 16 rows.
+fn products_of(opcode: &str) -> usize {
+    let columns = |opcode: &str| opcode.split('x').nth(1)?.parse::<usize>().ok();
+    if is(opcode, "HGMMA") { columns(opcode).unwrap_or(0) / 8 } else { usize::from(is(opcode, "HMMA")) }
 }
 
 fn ends_block(i: &Instruction) -> bool {
@@ -74,6 +82,11 @@ fn falls_through(i: &Instruction) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_warpgroups_product_counts_its_columns() {
+        assert_eq!(["HGMMA.64x256x16.F32.BF16", "HMMA.16816.F32.BF16", "IMAD"].map(products_of), [32, 1, 0]);
+    }
 
     fn code(text: &[(&str, bool, Option<usize>)]) -> Vec<Instruction> {
         let one = |&(opcode, predicated, target): &(&str, bool, Option<usize>)| Instruction {

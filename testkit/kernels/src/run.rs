@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use preceptor::base::{Error, Result};
-use preceptor::device::cuda::{Cuda, Options, Sources};
+use preceptor::device::cuda::{self, Cuda, Options, Sources};
 use preceptor::device::{self, Device};
 use serde::{Deserialize, Serialize};
 
 use crate::bench::Bench;
-use crate::case::Cost;
+use crate::case::{Case, Cost};
 use crate::cases;
 use crate::compare::Comparison;
 use crate::stand_in::{Launch, Settings, StandIn};
@@ -118,7 +118,12 @@ pub fn here(setup: &Setup, key: Option<&str>, kernels: &[String]) -> Result<Vec<
     let device = key.map_or_else(|| cuda.gpu().name.clone(), str::to_owned);
     let bench = Bench { cuda, cpu: Device::open(&device::Settings::default())? };
     let mut all = Vec::new();
-    for case in cases::all().into_iter().filter(|case| kernels.iter().any(|name| name == case.kernel)) {
+    let capability = bench.cuda.gpu().capability;
+    let runs = |case: &Case| {
+        kernels.iter().any(|name| name == case.kernel)
+            && cuda::only(case.kernel).is_none_or(|only| only == capability)
+    };
+    for case in cases::all().into_iter().filter(runs) {
         // The next case shall not pay for this one's queue.
         let outcome = case.run(&bench).and_then(|outcome| bench.cuda.synchronize().map(|()| outcome));
         let launches = stand_in.as_ref().map(StandIn::launches).transpose()?.unwrap_or_default();

@@ -149,7 +149,8 @@ impl Listing {
     /// Whether the branch at `at` to `to` skips a call and nothing that moves data or multiplies matrices.
     fn is_slow_path(&self, at: usize, to: usize) -> bool {
         let block = &self.0[at + 1..to.min(self.0.len())];
-        let works = |i: &Instruction| ["LD", "ST", "HMMA"].iter().any(|kind| i.opcode.starts_with(kind));
+        let works =
+            |i: &Instruction| ["LD", "ST", "HMMA", "HGMMA"].iter().any(|kind| i.opcode.starts_with(kind));
         block.iter().any(|i| is(&i.opcode, "CALL")) && !block.iter().any(works)
     }
 }

@@ -11,6 +11,15 @@ use serde::{Deserialize, Serialize};
 /// The devices that cases run on: one for each of the compiler's code generators.
 pub const DEVICES: [&str; 3] = ["a100", "h100", "rtx5090"];
 
+/// The device that runs a kernel's faults: the first that its file is written for.
+pub fn device_for(kernel: &str) -> &'static str {
+    match cuda::only(kernel) {
+        None => DEVICES[0],
+        Some(90) => "h100",
+        Some(other) => panic!("no modelled device of compute capability {other}"),
+    }
+}
+
 /// The modelled device and how the stand-in runs.
 #[derive(Clone, Debug, Serialize)]
 pub struct Settings {

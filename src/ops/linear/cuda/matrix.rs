@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use half::bf16;
 
-use crate::device::cuda::{Arg, Element, Slice, View, ViewMut};
+use crate::base::Result;
+use crate::device::cuda::{Arg, Element, Slice, TensorMap, View, ViewMut};
 
 /// `rows` x `cols` elements from `first` on, rows `stride` apart.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +81,12 @@ impl<'a> Matrix<'a> {
 
     pub(in crate::ops) fn stride(&self) -> Arg<'static> {
         Arg::int(self.layout.stride)
+    }
+
+    /// Its map, in tiles of so many rows and columns.
+    pub(in crate::ops) fn tensor_map(&self, tile: [u32; 2]) -> Result<TensorMap<'a>> {
+        let Layout { rows, cols, stride, .. } = self.layout;
+        TensorMap::new(self.view(), [rows, cols], stride, tile)
     }
 }
 

@@ -1,9 +1,10 @@
-//! Products with a frozen weight, tails of tiles in every dimension, with and without an adapter's part.
+//! Products with a frozen weight, tails of tiles in every dimension, with and without an adapter's part; by each of the
+//! kernels that compute them.
 
 use half::bf16;
 use preceptor::base::Result;
 use preceptor::device::cuda::Slice;
-use preceptor::ops::linear::cuda::{self, Adapter, Matrix, MatrixMut, Output, Write};
+use preceptor::ops::linear::cuda::{self, Adapter, Kernel, Matrix, MatrixMut, Output, Write};
 
 use crate::bench::Bench;
 use crate::case::{Case, Outcome};
@@ -33,30 +34,38 @@ const MEASURED: &[Sizes] = &[
     Sizes { n: 128, inputs: 4096, outputs: 256, rank: 0 },
 ];
 
+type Run = Box<dyn Fn(&Bench) -> Result<Outcome>>;
+
+/// The kernels and their files.
+const KERNELS: [(Kernel, &str); 2] = [(Kernel::Portable, "gemm"), (Kernel::Hopper, "hopper/gemm")];
+
 pub(super) fn cases() -> Vec<Case> {
+    KERNELS.into_iter().flat_map(|(kernel, file)| cases_of(kernel, file)).collect()
+}
+
+fn cases_of(kernel: Kernel, file: &'static str) -> Vec<Case> {
+    let case = |what: &str, sizes: Sizes, run: Run| {
+        let Sizes { n, inputs, outputs, rank } = sizes;
+        Case::new(file, format!("{what}, {n} x {inputs} to {outputs}, rank {rank}"), run)
+    };
     let plain = SHAPES.iter().map(|&(n, inputs, outputs)| Sizes { n, inputs, outputs, rank: 0 });
     let adapted = RANKS.iter().map(|&rank| Sizes { n: 67, inputs: 72, outputs: 264, rank });
     let mut cases = Vec::new();
     for sizes in plain.chain(adapted) {
-        cases.push(case("forward", sizes, move |bench| Product::forward(bench, sizes)?.run(bench)));
-        cases.push(case("backward", sizes, move |bench| Product::backward(bench, sizes)?.run(bench)));
+        let forward = move |bench: &Bench| Product::forward(bench, sizes)?.by(kernel).run(bench);
+        let backward = move |bench: &Bench| Product::backward(bench, sizes)?.by(kernel).run(bench);
+        cases.push(case("forward", sizes, Box::new(forward)));
+        cases.push(case("backward", sizes, Box::new(backward)));
     }
     for &sizes in MEASURED {
-        cases.push(case("counted forward", sizes, move |bench| {
-            Product::forward(bench, sizes)?.measure(bench)
-        }));
-        cases.push(case("counted backward", sizes, move |bench| {
-            Product::backward(bench, sizes)?.measure(bench)
-        }));
+        let forward = move |bench: &Bench| Product::forward(bench, sizes)?.by(kernel).measure(bench);
+        let backward = move |bench: &Bench| Product::backward(bench, sizes)?.by(kernel).measure(bench);
+        cases.push(case("counted forward", sizes, Box::new(forward)));
+        cases.push(case("counted backward", sizes, Box::new(backward)));
     }
-    cases.push(Case::new("gemm", "forward inside wider matrices", |bench| inside(bench, true)));
-    cases.push(Case::new("gemm", "backward inside wider matrices", |bench| inside(bench, false)));
+    cases.push(Case::new(file, "forward inside wider matrices", move |bench| inside(bench, kernel, true)));
+    cases.push(Case::new(file, "backward inside wider matrices", move |bench| inside(bench, kernel, false)));
     cases
-}
-
-fn case(what: &str, sizes: Sizes, run: impl Fn(&Bench) -> Result<Outcome> + 'static) -> Case {
-    let Sizes { n, inputs, outputs, rank } = sizes;
-    Case::new("gemm", format!("{what}, {n} x {inputs} to {outputs}, rank {rank}"), run)
 }
 
 /// With a rank, there is also a bias forward and dropout's bits backward.
@@ -77,6 +86,7 @@ struct Product {
     bias: Option<Slice<bf16>>,
     keep: Option<Slice<u32>>,
     forward: bool,
+    kernel: Kernel,
     truth: Dense,
     /// The same, summed as tensor cores do.
     plain: Vec<f32>,
@@ -115,6 +125,10 @@ impl Product {
         Ok(product)
     }
 
+    fn by(self, kernel: Kernel) -> Self {
+        Self { kernel, ..self }
+    }
+
     fn of(bench: &Bench, sizes: Sizes, (a, w): (&[f32], &[f32]), forward: bool) -> Result<Self> {
         let Sizes { n, inputs, outputs, .. } = sizes;
         let (wide, to) = if forward { (inputs, outputs) } else { (outputs, inputs) };
@@ -126,6 +140,7 @@ impl Product {
             bias: None,
             keep: None,
             forward,
+            kernel: Kernel::Portable,
             truth: Dense::of(&vec![0.0; n * to], to),
             plain: vec![0.0; n * to],
             mma: 0,
@@ -158,9 +173,10 @@ impl Product {
         let (cuda, w) = (&bench.cuda, Matrix::new(&self.w, inputs));
         if self.forward {
             let (y, x) = (MatrixMut::new(c, outputs), Matrix::new(&self.a, inputs));
-            cuda::forward(cuda, y, x, w, self.bias.as_ref(), adapter, write)
+            cuda::forward_by(self.kernel, cuda, y, x, w, self.bias.as_ref(), adapter, write)
         } else {
-            cuda::backward(cuda, MatrixMut::new(c, inputs), Matrix::new(&self.a, outputs), w, adapter, write)
+            let (dx, dy) = (MatrixMut::new(c, inputs), Matrix::new(&self.a, outputs));
+            cuda::backward_by(self.kernel, cuda, dx, dy, w, adapter, write)
         }
     }
 
@@ -202,7 +218,7 @@ pub(super) fn kept(words: &[u32], tokens: usize, features: usize) -> Dense {
 }
 
 /// Columns of wider matrices, with an adapter that drops nothing: what lies beside them stays.
-fn inside(bench: &Bench, forward: bool) -> Result<Outcome> {
+fn inside(bench: &Bench, kernel: Kernel, forward: bool) -> Result<Outcome> {
     let (n, inputs, outputs, rank, wider) = (40, 48, 72, 16, 160);
     let (wide, to) = if forward { (inputs, outputs) } else { (outputs, inputs) };
     let (rows, cols) = if forward { (outputs, rank) } else { (rank, inputs) };
@@ -215,9 +231,9 @@ fn inside(bench: &Bench, forward: bool) -> Result<Outcome> {
     let (a_, w_) = (part(&a_, 16, wide), part(&w_, 16, inputs));
     let into = MatrixMut::<bf16>::new(&mut c, wider).columns(32..32 + to);
     if forward {
-        cuda::forward(&bench.cuda, into, a_, w_, None, adapter, Write::Set)?;
+        cuda::forward_by(kernel, &bench.cuda, into, a_, w_, None, adapter, Write::Set)?;
     } else {
-        cuda::backward(&bench.cuda, into, a_, w_, adapter, Write::Set)?;
+        cuda::backward_by(kernel, &bench.cuda, into, a_, w_, adapter, Write::Set)?;
     }
 
     let part = |values: &[f32], first, cols| Dense::of(values, wider).columns(first, cols);

@@ -1,7 +1,7 @@
 //! One instruction form: its kernel on a device and in the interpreter.
 
 use preceptor::base::{Error, Result};
-use preceptor::device::cuda::nvrtc::Target;
+use preceptor::device::cuda::nvrtc::{Form as Code, Target};
 use preceptor::device::cuda::signature::{self, Parameter, Type};
 use preceptor::device::cuda::{Arg, Cuda, Element, Entry, Grid, Nvrtc, Slice};
 
@@ -41,7 +41,8 @@ impl Expected {
     /// Compiles the files to PTX of compute_80 and reads them.
     pub fn new(nvrtc: &Nvrtc) -> Result<Self> {
         let module = |&file: &&'static str| {
-            let image = nvrtc.compile(&SOURCES.read(file)?, Target::Ptx(80), &[])?;
+            let source = SOURCES.read(file)?;
+            let image = nvrtc.compile(&source, Target::new(Code::Ptx, 80, &source), &[])?;
             let text = String::from_utf8_lossy(&image.bytes);
             let module = ptx::Module::parse(text.trim_end_matches('\0'))
                 .map_err(|e| Error::input(format!("{file}.cu: {e}")))?;
@@ -59,7 +60,7 @@ pub fn forms() -> Result<Vec<Form>> {
         for name in signature::entries(&text) {
             let parameter = |parameter| match parameter {
                 Parameter::Pointer { to, writable } => Ok((to, writable)),
-                Parameter::Value(_) => {
+                Parameter::Value(_) | Parameter::TensorMap => {
                     Err(Error::input(format!("`{name}` of {file}.cu takes a value; forms take buffers")))
                 }
             };
