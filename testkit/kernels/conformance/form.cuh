@@ -1,8 +1,8 @@
 // form.cuh - the frame of a conformance kernel: one instruction on one value of each thread.
 //
 // An entry writes out[i] for each thread i of the grid, from inputs that are random bits, special values among
-// them. Its name's end says how close a device must come to the interpreter: nothing = the same bits (any NaN
-// equals any NaN), _ulpN = N units in the last place of f32, _absN = 2^-N.
+// them. Its name's end says how close a device must come to the interpreter: nothing = the same bits, those
+// of NaN too, _ulpN = N units in the last place of f32, _absN = 2^-N; in these two any NaN equals any NaN.
 #pragma once
 
 __device__ inline unsigned thread() { return blockIdx.x * blockDim.x + threadIdx.x; }

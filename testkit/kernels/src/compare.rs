@@ -9,7 +9,8 @@ const FLOOR: f64 = 1e-6;
 /// An output beside the truth.
 ///
 /// A kernel may be at most twice as wrong as the plain form that computes in f32 (or better) and rounds where
-/// the kernel's contract says that it rounds: two orders of summation may fall on two sides of a rounding.
+/// the kernel's contract says that it rounds: two orders of summation may fall on two sides of a rounding. Sums
+/// in f32 that a kernel leaves to tensor cores are made as those make them: [`crate::dense::Dense`].
 /// A maximum hardly moves when something is rounded twice, but the root mean square does: see [`Self::rms_limit`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Comparison {

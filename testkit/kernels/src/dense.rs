@@ -3,6 +3,7 @@
 use half::bf16;
 
 use crate::inputs::widen;
+use crate::tensor_core;
 
 /// A matrix, row by row.
 #[derive(Clone, Debug)]
@@ -42,15 +43,14 @@ impl Dense {
         Self { rows: self.rows, cols: other.cols, values }
     }
 
-    /// The product summed in f32, one term after the other.
-    pub fn times_in_f32(&self, other: &Self) -> Vec<f32> {
-        let mut values = vec![0.0; self.rows * other.cols];
-        for (row, sums) in self.values.chunks(self.cols).zip(values.chunks_mut(other.cols)) {
-            for (&factor, others) in row.iter().zip(other.values.chunks(other.cols)) {
-                sums.iter_mut().zip(others).for_each(|(sum, &other)| *sum += factor as f32 * other as f32);
-            }
-        }
-        values
+    /// The product as tensor cores sum it, k ascending: the plain form of every f32 that a kernel sums there.
+    pub fn times_on_tensor_cores(&self, other: &Self) -> Vec<f32> {
+        assert_eq!(self.cols, other.rows, "shapes of a product");
+        let columns = other.t();
+        let columns: Vec<_> = columns.values.chunks(columns.cols).map(tensor_core::with_exponents).collect();
+        let rows = self.values.chunks(self.cols).map(tensor_core::with_exponents);
+        rows.flat_map(|row| columns.iter().map(|column| tensor_core::dot(&row, column)).collect::<Vec<_>>())
+            .collect()
     }
 
     /// Element by element with another matrix of the same shape.

@@ -25,4 +25,5 @@ pub mod resources;
 pub mod run;
 pub mod sass;
 pub mod stand_in;
+mod tensor_core;
 pub mod work;

@@ -233,10 +233,10 @@ fn softmax(setting: &Setting, head: usize, round: impl Fn(f64) -> f64) -> (Dense
     (o, top.iter().zip(&sums).map(|(top, sum): (&f64, &f64)| top + sum.ln()).collect())
 }
 
-/// The log-sum-exp of one head in f32, one term after the other.
-fn lse_in_f32(setting: &Setting, head: usize) -> Vec<f32> {
+/// The log-sum-exp of one head in f32, one term after the other, of scores that tensor cores make.
+fn plain_lse(setting: &Setting, head: usize) -> Vec<f32> {
     let (q, k) = (setting.of_rows(&setting.q, head), setting.of_keys(&setting.k, head).t());
-    let (scores, tokens) = (q.times_in_f32(&k), k.cols);
+    let (scores, tokens) = (q.times_on_tensor_cores(&k), k.cols);
     let rows = scores.chunks(tokens).zip(setting.seen.values.chunks(tokens));
     rows.map(|(scores, seen)| {
         let scores = scores.iter().zip(seen).filter(|(_, seen)| **seen > 0.0);
@@ -278,7 +278,7 @@ fn forward(bench: &Bench, problem: Problem) -> Result<Outcome> {
         add_part(&mut truth, &o, heads.query, head);
         add_part(&mut plain, &softmax(&setting, head, to_bf16).0, heads.query, head);
         lse_truth.extend(lse);
-        lse_plain.extend(lse_in_f32(&setting, head));
+        lse_plain.extend(plain_lse(&setting, head));
     }
     let outcome = Outcome::of([
         Comparison::new("o", &bench.download_bf16(&o)?, &narrowed(&plain, to_bf16), &truth),

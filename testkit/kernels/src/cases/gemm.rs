@@ -90,7 +90,7 @@ struct Product {
     forward: bool,
     kernel: Kernel,
     truth: Dense,
-    /// The same, summed in f32.
+    /// The same, summed as tensor cores do.
     plain: Vec<f32>,
     mma: usize,
     operand_bytes: usize,
@@ -158,7 +158,7 @@ impl Product {
         let masked =
             |part: Dense| keep.map_or_else(|| part.clone(), |keep| part.zip(keep, |x, kept| x * kept));
         self.truth = self.truth.zip(&masked(a.times(b)), |sum, part| sum + part);
-        let part = masked(Dense::of(&a.times_in_f32(b), b.cols));
+        let part = masked(Dense::of(&a.times_on_tensor_cores(b), b.cols));
         self.plain.iter_mut().zip(&part.values).for_each(|(sum, &part)| *sum += part as f32);
         self.mma += a.rows.div_ceil(16) * b.cols.div_ceil(8) * a.cols.div_ceil(16);
         self.operand_bytes += 2 * (a.values.len() + b.values.len());

@@ -306,7 +306,8 @@ fn db(bench: &Bench, s: &Stack) -> Result<Outcome> {
 
     let (dy, xa) = (Dense::of(&s.dy, f).t(), Dense::of(&xa, rank));
     let truth = Dense::of(&old, rank).zip(&dy.times(&xa), |db, part| db + part);
-    let plain: Vec<f32> = dy.times_in_f32(&xa).iter().zip(&old).map(|(part, db)| db + part).collect();
+    let plain: Vec<f32> =
+        dy.times_on_tensor_cores(&xa).iter().zip(&old).map(|(part, db)| db + part).collect();
     let outcome = Outcome::of([Comparison::new("dB", &bench.download(&db)?, &plain, &truth.values)]);
     let entry = if rank > 16 { "lora_backward_b_wide_bf16" } else { "lora_backward_b_narrow_bf16" };
     Ok(outcome.costing_of(entry, s.dy.len(), 2 * (s.dy.len() + n * rank) + 4 * old.len()).costing_of(
@@ -333,7 +334,7 @@ fn da(bench: &Bench, s: &Stack) -> Result<Outcome> {
     for i in 0..stack {
         let (own, dropped) = (dxa.columns(i * rank, rank).t(), s.dropped(i));
         truth.extend(own.times(&dropped).values);
-        plain.extend(own.times_in_f32(&dropped));
+        plain.extend(own.times_on_tensor_cores(&dropped));
     }
     truth.iter_mut().zip(&old).for_each(|(sum, &old)| *sum += f64::from(old));
     plain.iter_mut().zip(&old).for_each(|(sum, &old)| *sum += old);

@@ -1,6 +1,7 @@
 //! `add`, `sub`, `mul`, `mad`, `fma`, `div`, `rem`, `min`, `max`, `neg`, `abs`: sends each type to its family.
 
 use super::decode::{Decoded, Mnemonic, Operands};
+use super::rounding::Rounding;
 use super::types::Type;
 use super::{float, float16, integer, special};
 
@@ -28,7 +29,7 @@ fn family(m: &Mnemonic<'_>) -> std::result::Result<Family, String> {
 pub fn add(m: &Mnemonic<'_>, o: &mut Operands<'_>) -> Result {
     match family(m)? {
         Family::Integer => integer::add(m, o),
-        Family::Single => float::binary32(m, o, |a, b| a + b, super::rounding::add_to_odd),
+        Family::Single => float::binary32(m, o, |a, b| a + b, Rounding::add_to_odd),
         Family::Double => float::binary64(m, o, |a, b| a + b),
         Family::Half => float16::binary(m, o, |a, b| a + b),
     }
@@ -38,7 +39,7 @@ pub fn add(m: &Mnemonic<'_>, o: &mut Operands<'_>) -> Result {
 pub fn sub(m: &Mnemonic<'_>, o: &mut Operands<'_>) -> Result {
     match family(m)? {
         Family::Integer => integer::sub(m, o),
-        Family::Single => float::binary32(m, o, |a, b| a - b, |a, b| super::rounding::add_to_odd(a, -b)),
+        Family::Single => float::binary32(m, o, |a, b| a - b, |mode, a, b| mode.add_to_odd(a, -b)),
         Family::Double => float::binary64(m, o, |a, b| a - b),
         Family::Half => float16::binary(m, o, |a, b| a - b),
     }
@@ -49,7 +50,7 @@ pub fn mul(m: &Mnemonic<'_>, o: &mut Operands<'_>) -> Result {
     match family(m)? {
         Family::Integer => integer::mul(m, o),
         // a product of two f32 is exact in f64
-        Family::Single => float::binary32(m, o, |a, b| a * b, |a, b| a * b),
+        Family::Single => float::binary32(m, o, |a, b| a * b, |_, a, b| a * b),
         Family::Double => float::binary64(m, o, |a, b| a * b),
         Family::Half => float16::binary(m, o, |a, b| a * b),
     }

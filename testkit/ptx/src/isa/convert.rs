@@ -179,6 +179,13 @@ fn to_f64(bits: u64, ty: Type, ftz: bool) -> f64 {
     }
 }
 
+/// An f64 as an f32, to nearest: of a NaN the upper bits, made quiet.
+fn narrow_double(value: f64) -> f32 {
+    let bits = value.to_bits();
+    let quiet = (bits >> 32) as u32 & 0x8000_0000 | 0x7FC0_0000 | (bits >> 29) as u32 & 0x003F_FFFF;
+    if value.is_nan() { f32::from_bits(quiet) } else { value as f32 }
+}
+
 fn float_to_float(m: &Mnemonic<'_>, o: &mut Operands<'_>, to: Type, from: Type) -> Result {
     m.allow(&[&MODES[..], &INTEGER_MODES[..], &["ftz", "sat", "relu"]].concat())?;
     let class = Class::Convert;
@@ -193,7 +200,7 @@ fn float_to_float(m: &Mnemonic<'_>, o: &mut Operands<'_>, to: Type, from: Type) 
         (Type::F16, Type::F32, ["rn"]) => return unary(class, o, F16::from_f32),
         (Type::Bf16, Type::F32, ["rn"]) => return unary(class, o, Bf16::from_f32),
         (Type::F64, Type::F32, []) => return unary(class, o, |a: f32| f64::from(a)),
-        (Type::F32, Type::F64, ["rn"]) => return unary(class, o, |a: f64| canonical(a as f32)),
+        (Type::F32, Type::F64, ["rn"]) => return unary(class, o, narrow_double),
         _ => {}
     }
     let mode = if integral || !narrows { Rounding::Nearest } else { Rounding::of(m.one_of(&MODES)?) };

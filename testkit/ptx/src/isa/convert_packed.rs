@@ -3,7 +3,7 @@
 use super::Class;
 use super::convert::{Format, round16};
 use super::decode::{Decoded, Mnemonic, Operands};
-use super::float::{NAN, canonical};
+use super::float::NAN;
 use super::half::{Bf16, F16, Float16};
 use super::rounding::Rounding;
 use super::types::Type;
@@ -72,19 +72,20 @@ where
     })
 }
 
-/// The upper 19 bits of an f32.
+/// The upper 19 bits of an f32. `.rna` is made of integer instructions on every architecture: a NaN is cut like the
+/// rest, and those whose upper bits are zero become infinite. The others are one instruction, which knows NaN.
 fn tf32(m: &Mnemonic<'_>, o: &mut Operands<'_>) -> Result {
     m.allow(&["rna", "rn", "rz", "relu", "satfinite"])?;
     let mode = m.one_of(&["rna", "rn", "rz"])?;
     let (relu, finite) = (m.has("relu"), m.has("satfinite"));
     unary(CLASS, o, move |value: f32| {
-        let value = canonical(relu_of(value, relu));
-        if value.is_nan() {
+        let value = relu_of(value, relu);
+        if value.is_nan() && mode != 0 {
             return f32::from_bits(NAN);
         }
         let bits = value.to_bits();
         let rounded = match mode {
-            _ if value.is_infinite() => bits,
+            _ if !value.is_finite() => bits,
             0 => bits + 0x1000,
             1 => bits + 0xFFF + (bits >> 13 & 1),
             _ => bits,

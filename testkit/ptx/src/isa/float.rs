@@ -2,7 +2,7 @@
 
 use super::Class;
 use super::decode::{Decoded, Mnemonic, Operands};
-use super::rounding::{MODES, Rounding, add_to_odd};
+use super::rounding::{MODES, Rounding};
 use super::types::Type;
 use super::values::{binary, ternary, unary};
 
@@ -92,12 +92,12 @@ pub fn greatest(a: f32, b: f32) -> f32 {
     if above || b.is_nan() { a } else { b }
 }
 
-/// `add`, `sub`, `mul` of f32: `nearest` rounds to nearest, `wide` is exact or rounded to odd.
+/// `add`, `sub`, `mul` of f32: `nearest` rounds to nearest, `wide` is exact or rounded to odd, on the way to a mode.
 pub fn binary32(
     m: &Mnemonic<'_>,
     o: &mut Operands<'_>,
     nearest: impl Fn(f32, f32) -> f32 + Send + Sync + 'static,
-    wide: impl Fn(f64, f64) -> f64 + Send + Sync + 'static,
+    wide: impl Fn(Rounding, f64, f64) -> f64 + Send + Sync + 'static,
 ) -> Result {
     let around = Around::parse(m, &[])?;
     let class = Class::Float;
@@ -115,7 +115,7 @@ pub fn binary32(
             binary(class, o, move |a: f32, b: f32| around.result(nearest(around.input(a), around.input(b))))
         }
         (Type::F32, mode) => binary(class, o, move |a: f32, b: f32| {
-            let exact = wide(f64::from(around.input(a)), f64::from(around.input(b)));
+            let exact = wide(mode, f64::from(around.input(a)), f64::from(around.input(b)));
             around.result(mode.to_f32(exact))
         }),
         (other, _) => Err(format!("type {other:?}")),
@@ -142,7 +142,7 @@ pub fn fma32(m: &Mnemonic<'_>, o: &mut Operands<'_>) -> Result {
         }),
         (Type::F32, mode) => ternary(class, o, move |a: f32, b: f32, c: f32| {
             let wide = |value| f64::from(around.input(value));
-            around.result(mode.to_f32(add_to_odd(wide(a) * wide(b), wide(c))))
+            around.result(mode.to_f32(mode.add_to_odd(wide(a) * wide(b), wide(c))))
         }),
         (other, _) => Err(format!("type {other:?}")),
     }
@@ -196,7 +196,8 @@ pub fn extremum64(
     binary(Class::Float, o, choose)
 }
 
-/// `neg`, `abs` of f32: a change of the sign bit.
+/// `neg`, `abs` of f32: an addition of zero to the changed input, to the machine, so any NaN becomes the one that
+/// arithmetic gives.
 pub fn sign32(
     m: &Mnemonic<'_>,
     o: &mut Operands<'_>,
@@ -206,10 +207,8 @@ pub fn sign32(
     if m.types != [Type::F32] {
         return Err(format!("type {:?}", m.types));
     }
-    match m.has("ftz") {
-        true => unary(Class::Float, o, move |a: f32| f32::from_bits(change(flush(a).to_bits()))),
-        false => unary(Class::Float, o, change),
-    }
+    let around = Around { rounding: Rounding::Nearest, ftz: m.has("ftz"), sat: false };
+    unary(Class::Float, o, move |a: f32| canonical(f32::from_bits(change(around.input(a).to_bits()))))
 }
 
 /// `neg`, `abs` of f64.

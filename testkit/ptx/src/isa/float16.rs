@@ -49,6 +49,12 @@ fn flush<H: Float16>(value: H) -> H {
     H::from_bits(if bits & 0x7C00 == 0 { bits & 0x8000 } else { bits })
 }
 
+/// The NaN that arithmetic gives, of a value's type.
+#[inline(always)]
+fn nan_like<H: Float16>(_: H) -> H {
+    H::from_bits(H::NAN)
+}
+
 /// One closure for f16, bf16 and their pairs.
 macro_rules! each {
     ($m:expr, $shape:ident, $o:expr, |$($v:ident),+| $body:expr) => {
@@ -102,7 +108,8 @@ pub fn extremum(
     })
 }
 
-/// `neg`, `abs`: a change of the sign bit.
+/// `neg`, `abs`: an addition of zero to the changed input, to the machine, so any NaN becomes the one that
+/// arithmetic gives.
 pub fn sign(
     m: &Mnemonic<'_>,
     o: &mut Operands<'_>,
@@ -110,7 +117,10 @@ pub fn sign(
 ) -> Result {
     m.allow(&["ftz"])?;
     let around = Around { ftz: m.has("ftz"), sat: false, relu: false };
-    each!(m, unary, o, |a| Float16::from_bits(change(around.input(a).to_bits())))
+    each!(m, unary, o, |a| {
+        let changed = change(around.input(a).to_bits());
+        if a.to_f32().is_nan() { nan_like(a) } else { Float16::from_bits(changed) }
+    })
 }
 
 /// `ex2`, `tanh`: in f32, then rounded.

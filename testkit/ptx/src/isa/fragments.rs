@@ -1,4 +1,4 @@
-//! How matrices are spread over a warp's lanes, and the loop that multiplies them.
+//! How matrices are spread over a warp's lanes. How they are multiplied: [`super::tensor_core`].
 //!
 //! Every operand of mma, and of wgmma from registers, is built of blocks of 8 rows. Lane `l` holds, of row
 //! `l / 4` of a block, the `l % 4`-th group of adjacent elements that fill one 32-bit register:
@@ -8,10 +8,6 @@
 //! B K x 8    register q: rows of B^T 0 .., columns 4P * q ..
 //! C 16 x 8   f32: two registers a block of 8 rows, adjacent columns; f16: both columns in one register
 //! ```
-//!
-//! Products are exact in f32 (two significands of at most 11 bits). They are added to the accumulator one by
-//! one, k ascending, each sum rounded to f32; f16 accumulators are rounded once, at the end. The hardware
-//! adds with another order and another rounding: its results differ within the bound of a sum of K + 1 terms.
 //!
 //! Source: PTX ISA, "Matrix Fragments for mma.m16n8k*" and "wgmma, register fragments".
 
@@ -180,7 +176,7 @@ pub fn scatter_c_f16(registers: &mut Registers, targets: &[Reg32], tile: &Tile, 
     }
 }
 
-/// c += a * b, k ascending, each step rounded to f32.
+/// c += a * b for integers, whose sums are exact in f32.
 #[inline(always)]
 pub fn multiply_add<const K: usize>(a: &[[f32; K]; ROWS], b: &[[f32; COLUMNS]; K], c: &mut Tile) {
     // four rows at once: their sums fill the registers and hide each other's latency
@@ -201,28 +197,6 @@ pub fn multiply_add<const K: usize>(a: &[[f32; K]; ROWS], b: &[[f32; COLUMNS]; K
 #[inline(always)]
 pub fn transposed<const R: usize, const C: usize>(matrix: &[[f32; C]; R]) -> [[f32; R]; C] {
     std::array::from_fn(|column| std::array::from_fn(|row| matrix[row][column]))
-}
-
-/// The same as [`multiply_add`] where `a` and `c` lie by columns and `b` is a function of k and column: what wgmma,
-/// whose b is wide and lies either way, needs no transposition for.
-#[inline(always)]
-pub fn multiply_add_columns<const K: usize>(
-    a: &[[f32; ROWS]; K],
-    b: impl Fn(usize, usize) -> f32,
-    c: &mut [[f32; ROWS]; COLUMNS],
-) {
-    for (pair, c) in c.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-        let mut sums = *c;
-        for (k, a) in a.iter().enumerate() {
-            for (column, sums) in sums.iter_mut().enumerate() {
-                let factor = b(k, 2 * pair + column);
-                for row in 0..ROWS {
-                    sums[row] += a[row] * factor;
-                }
-            }
-        }
-        *c = sums;
-    }
 }
 
 #[cfg(test)]
@@ -356,35 +330,5 @@ mod tests {
         let before: Vec<_> = list.iter().map(|&register| *registers.get32(register)).collect();
         scatter_c_f16(&mut registers, &list, &tile, !0);
         assert!(list.iter().zip(&before).all(|(&register, before)| registers.get32(register) == before));
-    }
-
-    #[test]
-    fn sums_stay_inside_their_bound() {
-        let mut state = 1_u32;
-        let mut random = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            f32::from_bits(((state >> 8) as f32 / 8_388_608.0 - 1.0).to_bits() & !0xffff)
-        };
-        let a: [[f32; 16]; ROWS] = std::array::from_fn(|_| std::array::from_fn(|_| random()));
-        let b: [[f32; COLUMNS]; 16] = std::array::from_fn(|_| std::array::from_fn(|_| random()));
-        let c: Tile = std::array::from_fn(|_| std::array::from_fn(|_| random()));
-        let mut sums = c;
-        multiply_add(&a, &b, &mut sums);
-        let mut columns = transposed(&c);
-        multiply_add_columns(&transposed(&a), |k, column| b[k][column], &mut columns);
-        assert_eq!(transposed(&columns), sums, "the order of additions is the same");
-        for row in 0..ROWS {
-            for column in 0..COLUMNS {
-                let terms = (0..16).map(|k| f64::from(a[row][k]) * f64::from(b[k][column]));
-                let (exact, size) = terms.fold(
-                    (f64::from(c[row][column]), f64::from(c[row][column]).abs()),
-                    |(sum, size), term| (sum + term, size + term.abs()),
-                );
-                // 16 additions, each rounded to f32
-                let bound = 16.0 * f64::from(f32::EPSILON / 2.0) * size * 1.001;
-                let error = (f64::from(sums[row][column]) - exact).abs();
-                assert!(error <= bound, "row {row}, column {column}: {error} > {bound}");
-            }
-        }
     }
 }

@@ -7,8 +7,9 @@
 use super::decode::{Decoded, Mnemonic, Operands};
 use super::fragments::{self, COLUMNS, Packed, ROWS, S8, Tf32, U8, exactly};
 use super::half::{Bf16, F16};
+use super::tensor_sums::Factors;
 use super::types::Type;
-use super::{Class, Flow};
+use super::{Class, Flow, tensor_sums};
 use crate::machine::registers::Reg32;
 
 /// `mma.sync.aligned.SHAPE.row.col.D.A.B.C d, a, b, c`.
@@ -58,7 +59,7 @@ fn single<P: Packed, const K: usize>(operands: &mut Operands<'_>) -> Result<Deco
         let left: [[f32; K]; ROWS] = fragments::gather_a::<P, K>(registers, &a);
         let right: [[f32; COLUMNS]; K] = fragments::gather_b::<P, K>(registers, &b);
         let mut sums = fragments::gather_c(registers, &c, f32::from_bits);
-        fragments::multiply_add(&left, &right, &mut sums);
+        tensor_sums::multiply_add(&left, &Factors::new(right), &mut sums);
         fragments::scatter_c(registers, &d, &sums, mask);
         x.count_products(K as u64);
         Flow::Next
@@ -75,7 +76,7 @@ fn half<const K: usize>(operands: &mut Operands<'_>) -> Result<Decoded, String> 
         let left: [[f32; K]; ROWS] = fragments::gather_a::<F16, K>(registers, &a);
         let right: [[f32; COLUMNS]; K] = fragments::gather_b::<F16, K>(registers, &b);
         let mut sums = fragments::gather_c_f16(registers, &c);
-        fragments::multiply_add(&left, &right, &mut sums);
+        tensor_sums::multiply_add(&left, &Factors::new(right), &mut sums);
         fragments::scatter_c_f16(registers, &d, &sums, mask);
         x.count_products(K as u64);
         Flow::Next

@@ -34,6 +34,8 @@ pub mod shared_address;
 pub mod special;
 mod special_registers;
 pub mod table;
+mod tensor_core;
+pub mod tensor_sums;
 pub mod types;
 pub mod uses;
 pub mod values;

@@ -47,6 +47,14 @@ impl Rounding {
         })
     }
 
+    /// `a + b` rounded to odd, on the way to this mode: what cancels is -0 when rounding down.
+    #[inline(always)]
+    pub fn add_to_odd(self, a: f64, b: f64) -> f64 {
+        let sum = add_to_odd(a, b);
+        let cancels = sum == 0.0 && a.is_sign_negative() != b.is_sign_negative();
+        if self == Self::Down && cancels { -0.0 } else { sum }
+    }
+
     /// Rounds a magnitude (a sign is given apart) to a format of `precision` significant bits whose least
     /// normal exponent is `minimum`; no limit above.
     pub fn to_format(self, magnitude: f64, negative: bool, precision: i32, minimum: i32) -> f64 {

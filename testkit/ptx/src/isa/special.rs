@@ -4,7 +4,7 @@
 
 use super::approximate::perturb;
 use super::decode::{Decoded, Mnemonic, Operands};
-use super::float::{Around, canonical};
+use super::float::{Around, NAN, canonical};
 use super::rounding::Rounding;
 use super::types::Type;
 use super::values::{Bank, Value, unary};
@@ -105,7 +105,8 @@ fn upper_half(
 pub fn sqrt(m: &Mnemonic<'_>, o: &mut Operands<'_>) -> Result {
     match m.has("approx") {
         true => approximate(m, o, 2.0_f32.powi(-23), f32::sqrt),
-        false => exact(m, o, f32::sqrt, f64::sqrt),
+        // said once more, because to the Rust compiler the root of a negative number is any NaN
+        false => exact(m, o, |a| if a < 0.0 { f32::from_bits(NAN) } else { a.sqrt() }, f64::sqrt),
     }
 }
 

@@ -1,14 +1,15 @@
 //! wgmma: products of a warpgroup, four warps with 16 rows each. When they land:
 //! [`crate::machine::products`]; how operands lie in shared memory: [`crate::memory::matrix_descriptor`].
 //!
-//! Each warp computes its own rows. Accumulation as in [`super::fragments`]: k ascending, one f32 sum after
-//! the other; f16 accumulators are rounded after each product.
+//! Each warp computes its own rows. Accumulation: [`super::tensor_core`], one sum for each product; f16 accumulators
+//! are rounded after each.
 //!
 //! Source: PTX ISA, "Asynchronous Warpgroup Level Matrix Multiply-Accumulate Operation".
 
 use super::decode::{Decoded, Mnemonic, Operands};
 use super::fragments::{self, COLUMNS, Packed, ROWS, Tile, exactly};
 use super::half::{Bf16, F16};
+use super::tensor_sums::Factors;
 use super::types::Type;
 use super::{Class, Execution, Flow};
 use crate::check::Check;
@@ -299,6 +300,7 @@ fn compute<P: Packed>(x: &mut Execution<'_, '_>, product: &Product) {
     if product.negative {
         a.as_flattened_mut().iter_mut().for_each(|value| *value = -*value);
     }
+    let a = Factors::new(a);
     let places = product.right.places();
     let accumulator = x.warp.products.accumulator(product.tile);
     for block in 0..product.columns / COLUMNS {
@@ -307,7 +309,7 @@ fn compute<P: Packed>(x: &mut Execution<'_, '_>, product: &Product) {
             for (k, b) in b.iter_mut().enumerate() {
                 *b = chunk(places.at(k as u32, block as u32));
             }
-            accumulator.multiply(block, product.accumulate, &a, |k, column| b[k][column]);
+            accumulator.multiply(block, product.accumulate, &a, &fragments::transposed(&b));
         } else {
             let mut b = [[0.0; K]; COLUMNS];
             for (column, b) in b.iter_mut().enumerate() {
@@ -316,7 +318,7 @@ fn compute<P: Packed>(x: &mut Execution<'_, '_>, product: &Product) {
                     *b = chunk(places.chunk(first, eight as u32));
                 }
             }
-            accumulator.multiply(block, product.accumulate, &a, |k, column| b[column][k]);
+            accumulator.multiply(block, product.accumulate, &a, &b);
         }
     }
     x.warp.products.done(product.tile);

@@ -17,6 +17,7 @@ use crate::check::shared::Reading;
 use crate::isa::At;
 use crate::isa::fragments::{self, COLUMNS, ROWS, Tile};
 use crate::isa::half::{F16, Float16};
+use crate::isa::tensor_sums::{self, Factors};
 use crate::memory::matrix_descriptor::Matrix;
 
 /// Where A comes from.
@@ -202,22 +203,21 @@ impl Accumulator {
         }
     }
 
-    /// values += a * b for one block of 8 columns, or = where the old ones do not count; `a` by columns, `b` a
-    /// function of k and column.
+    /// values += a * b for one block of 8 columns, or = where the old ones do not count; both by columns.
     #[inline(always)]
     pub fn multiply(
         &mut self,
         block: usize,
         accumulate: bool,
-        a: &[[f32; ROWS]; 16],
-        b: impl Fn(usize, usize) -> f32,
+        a: &Factors<16, ROWS>,
+        b: &[[f32; 16]; COLUMNS],
     ) {
         let half = self.half;
         let tile = &mut self.values[block];
         if !accumulate {
             *tile = [[0.0; ROWS]; COLUMNS];
         }
-        fragments::multiply_add_columns(a, b, tile);
+        tensor_sums::multiply_add(b, a, tile);
         if half {
             tile.as_flattened_mut().iter_mut().for_each(|value| *value = F16::from_f32(*value).to_f32());
         }

@@ -128,8 +128,16 @@ fn floats_to_narrower_floats() {
     });
     check1("cvt.rn.f32.f64 %r9, %d0;", "%r9", &random(2000, 1), |a| {
         let value = f64::from_bits(a) as f32;
-        if value.is_nan() { 0x7FFF_FFFF } else { u64::from(value.to_bits()) }
+        if value.is_nan() {
+            0x7FC0_0000 | a >> 32 & 0x8000_0000 | a >> 29 & 0x3F_FFFF
+        } else {
+            u64::from(value.to_bits())
+        }
     });
+    // inputs and results of an H100: a NaN keeps its upper bits
+    for (input, result) in [(0x7FF8_0000_0000_0000, 0x7FC0_0000), (0x7FF8_0000_2000_0000, 0x7FC0_0001)] {
+        check1("cvt.rn.f32.f64 %r9, %d0;", "%r9", &[input], |_| result);
+    }
     let inputs = pairs(&floats(), &floats());
     check2("cvt.rn.bf16x2.f32 %r9, %r0, %r1;", "%r9", &inputs, |a, b| {
         let half = |bits| nan(single(bits), bf16::from_f32(single(bits)).to_bits());
@@ -207,6 +215,17 @@ fn tf32_keeps_ten_bits() {
     let ties = random(100, 5).into_iter().map(|a| (a & 0xFFFF_E000) | 0x1000).collect();
     let values = [random(2000, 2), ties].concat();
     let numbers: Vec<u64> = values.into_iter().filter(|&a| f32::from_bits(a as u32).is_finite()).collect();
+    // inputs and results of an H100: `.rna` knows no NaN
+    for (input, result) in [
+        (0x7FC0_0000, 0x7FC0_0000),
+        (0xFFF7_E1E5, 0xFFF7_E000),
+        (0x7F87_5A6B, 0x7F87_4000),
+        (0x7F87_AAB9, 0x7F87_A000),
+        (0x7F80_0001, 0x7F80_0000),
+        (0xFF80_0000, 0xFF80_0000),
+    ] {
+        check1("cvt.rna.tf32.f32 %r9, %r0;", "%r9", &[input], |_| result);
+    }
     check1("cvt.rna.tf32.f32 %r9, %r0;", "%r9", &numbers, |a| {
         let a = a & 0xFFFF_FFFF;
         (a + 0x1000) & 0xFFFF_E000

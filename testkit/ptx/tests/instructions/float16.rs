@@ -63,8 +63,38 @@ fn one_operation_is_rounded_once() {
                 round(truth(exact(a), exact(b))) | round(truth(exact(b), exact(b))) << 16
             });
         }
-        check1(&format!("neg.{ty} %h9, %h0;"), "%h9", &interesting(), |a| a ^ 0x8000);
-        check1(&format!("abs.{ty} %h9, %h0;"), "%h9", &interesting(), |a| a & 0x7FFF);
+        let number = |a: u64, bits: u64| if exact(a).is_nan() { 0x7FFF } else { bits };
+        check1(&format!("neg.{ty} %h9, %h0;"), "%h9", &interesting(), |a| number(a, a ^ 0x8000));
+        check1(&format!("abs.{ty} %h9, %h0;"), "%h9", &interesting(), |a| number(a, a & 0x7FFF));
+    }
+}
+
+#[test]
+fn a_changed_sign_of_nan_is_that_of_arithmetic() {
+    // inputs and results of an H100
+    for (body, seen) in [
+        (
+            "neg.bf16x2 %r9, %r0;",
+            [
+                (0x7F8F_1FA9, 0x7FFF_9FA9),
+                (0x7FFF_FFFF, 0x7FFF_7FFF),
+                (0xFFE4_0CEB, 0x7FFF_8CEB),
+                (0xAB28_7FF2, 0x2B28_7FFF),
+            ],
+        ),
+        (
+            "abs.f16x2 %r9, %r0;",
+            [
+                (0x2B8A_FF0E, 0x2B8A_7FFF),
+                (0x7C58_9CEF, 0x7FFF_1CEF),
+                (0xFC6B_3FAB, 0x7FFF_3FAB),
+                (0x7F80_FF80, 0x7FFF_7FFF),
+            ],
+        ),
+    ] {
+        for (input, result) in seen {
+            check1(body, "%r9", &[input], |_| result);
+        }
     }
 }
 
