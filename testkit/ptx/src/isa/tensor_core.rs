@@ -13,10 +13,10 @@
 //!
 //! Measured on an H100: the 16384 raw results of mma.sync m16n8k16 and m16n8k8, bf16 and f16, are these bit for bit
 //! (conformance/matrix.cu), and no other block of terms, number of bits or rounding gives them; and every product of
-//! the kernels' cases has the same errors there and here, to the last digit. Taken over without a measurement:
-//! wgmma, tf32, accumulators of f16 (rounded to nearest at the end). Unknown: the exponent of a subnormal factor,
-//! sums that are no f32 (infinite here), the sign of a zero. Other architectures differ: an A100 adds 8 products at a
-//! time and keeps a bit less.
+//! the kernels' cases, by mma and by wgmma, has the same errors there and here, to the last digit. Taken over without
+//! a measurement: tf32, accumulators of f16 (rounded to nearest at the end). Unknown: the exponent of a subnormal
+//! factor, sums that are no f32 (infinite here), the sign of a zero. Other architectures differ: an A100 adds 8
+//! products at a time and keeps a bit less.
 //!
 //! Source of the form of the rule: Fasi, Higham, Mikaitis, Pranesh, "Numerical behavior of NVIDIA tensor cores", 2021.
 
