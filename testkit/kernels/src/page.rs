@@ -166,7 +166,7 @@ fn kernel_on_tensor_cores(kernel: &Checked, entry: &str) -> bool {
 const HEAD: &str = "\
 # Kernels beside their peers
 
-Made by `cargo xtask kernels --page docs/kernels.md`; no GPU has run anything here, and no time is claimed. Counters come from the
+Made by `cargo xtask kernels --page docs/kernels.md` without a GPU; times on one are in docs/benchmarks. Counters come from the
 interpreter (`testkit/ptx`), machine instructions from NVIDIA's assembler and disassembler, the peers' figures from
 their kernels taken through the same tools (`testkit/peers/better.toml`).
 
