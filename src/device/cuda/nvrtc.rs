@@ -64,7 +64,7 @@ impl fmt::Display for Target {
 /// A compiled file.
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// An ELF file for [`Target::Cubin`]; text that ends in a zero byte for [`Target::Ptx`].
+    /// An ELF file for [`Form::Cubin`]; text that ends in a zero byte for [`Form::Ptx`].
     pub bytes: Vec<u8>,
     /// What the compiler had to say.
     pub log: String,

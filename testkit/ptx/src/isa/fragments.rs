@@ -1,4 +1,4 @@
-//! How matrices are spread over a warp's lanes. How they are multiplied: [`super::tensor_core`].
+//! How matrices are spread over a warp's lanes. How they are multiplied: `tensor_core`.
 //!
 //! Every operand of mma, and of wgmma from registers, is built of blocks of 8 rows. Lane `l` holds, of row
 //! `l / 4` of a block, the `l % 4`-th group of adjacent elements that fill one 32-bit register:

@@ -1,4 +1,4 @@
-//! The sums of [`super::tensor_core`], a whole tile at once, in vectors.
+//! The sums of `tensor_core`, a whole tile at once, in vectors.
 //!
 //! The largest exponent comes from products of powers of two. Products that are scaled by it are cut to integers of 32
 //! bits by one conversion: each is below 2^27, sixteen of them below 2^31. Where an exponent is too far from those of

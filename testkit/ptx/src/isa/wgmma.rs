@@ -1,7 +1,7 @@
 //! wgmma: products of a warpgroup, four warps with 16 rows each. When they land:
 //! [`crate::machine::products`]; how operands lie in shared memory: [`crate::memory::matrix_descriptor`].
 //!
-//! Each warp computes its own rows. Accumulation: [`super::tensor_core`], one sum for each product; f16 accumulators
+//! Each warp computes its own rows. Accumulation: `tensor_core`, one sum for each product; f16 accumulators
 //! are rounded after each.
 //!
 //! Source: PTX ISA, "Asynchronous Warpgroup Level Matrix Multiply-Accumulate Operation".
