@@ -444,7 +444,7 @@ def table(mode, options, rounds):
                      f"| {statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}] "
                      f"| {memory[name] / 2**20:.0f} | {memory[name] / memory[names[0]]:.2f} |")
     apart = max(found[name]["apart"]["most"] for found in rounds for name in names)
-    lines += ["", f"All compute the same: their losses are at most {apart:.1e} apart, relatively.", ""]
+    lines += ["", f"All compute the same: their {'losses' if training else 'answers'} are at most {apart:.1e} apart, relatively.", ""]
     return lines
 
 
@@ -481,7 +481,7 @@ def page(facts, modes):
         options = found["options"]
         unit = f"updates of {BATCH} examples" if mode in ("train", "shots") else f"blocks of {options['questions']} questions"
         part = table(mode, options, found["rounds"])
-        note = f"{options['updates']} {unit} after {options['warmup']}, {len(found['rounds'])} rounds; medians, and the range of the ratios."
+        note = f"{options['updates']} {unit} after {options['warmup']}, rounds: {len(found['rounds'])}; medians, and the range of the ratios."
         lines += part[:2] + [note, ""] + part[2:]
     if "train" in modes:
         lines += op_table(modes["train"]["rounds"], modes["train"]["options"]["warmup"])

@@ -11,7 +11,11 @@ pub use super::Write;
 pub use matrix::{Matrix, MatrixMut};
 
 use crate::base::Result;
-use crate::device::cuda::{Arg, Cuda, Element, Entry, Slice, View};
+use crate::device::cuda::{Arg, Cuda, Element, Entry, Slice, View, only};
+
+/// The kernel files.
+const PORTABLE: &str = "gemm";
+const HOPPER: &str = "hopper/gemm";
 
 /// Columns of a panel of dropout's bits.
 const PANEL: usize = 128;
@@ -45,17 +49,17 @@ macro_rules! outputs {
     ($($ty:ty => $name:literal),+) => { $(impl Output for $ty {
         const ENTRIES: Entries = Entries {
             portable: [
-                Entry::new("gemm", concat!("gemm_nt_", $name)),
-                Entry::new("gemm", concat!("gemm_nn_", $name)),
+                Entry::new(PORTABLE, concat!("gemm_nt_", $name)),
+                Entry::new(PORTABLE, concat!("gemm_nn_", $name)),
             ],
             hopper: [
                 [
-                    Entry::new("hopper/gemm", concat!("gemm_wgmma_nt_", $name, "_n256")),
-                    Entry::new("hopper/gemm", concat!("gemm_wgmma_nn_", $name, "_n256")),
+                    Entry::new(HOPPER, concat!("gemm_wgmma_nt_", $name, "_n256")),
+                    Entry::new(HOPPER, concat!("gemm_wgmma_nn_", $name, "_n256")),
                 ],
                 [
-                    Entry::new("hopper/gemm", concat!("gemm_wgmma_nt_", $name, "_n192")),
-                    Entry::new("hopper/gemm", concat!("gemm_wgmma_nn_", $name, "_n192")),
+                    Entry::new(HOPPER, concat!("gemm_wgmma_nt_", $name, "_n192")),
+                    Entry::new(HOPPER, concat!("gemm_wgmma_nn_", $name, "_n192")),
                 ],
             ],
         };
@@ -68,14 +72,14 @@ outputs!(bf16 => "bf16", f32 => "f32");
 pub enum Kernel {
     /// `kernels/gemm.cu`
     Portable,
-    /// `kernels/hopper/gemm.cu`, on compute capability 9.0 only.
+    /// `kernels/hopper/gemm.cu`, where the GPU is the one that it is for.
     Hopper,
 }
 
 impl Kernel {
     /// Those that run on a GPU, the fastest last.
     pub fn all(cuda: &Cuda) -> &'static [Self] {
-        if cuda.gpu().capability == hopper::CAPABILITY {
+        if only(HOPPER) == Some(cuda.gpu().capability) {
             &[Self::Portable, Self::Hopper]
         } else {
             &[Self::Portable]

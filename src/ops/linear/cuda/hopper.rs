@@ -4,9 +4,6 @@ use super::{Output, Product};
 use crate::base::Result;
 use crate::device::cuda::{Arg, Cuda, Grid, Slice};
 
-/// The one compute capability that has them.
-pub(super) const CAPABILITY: u32 = 90;
-
 /// Rows of a tile of the output, the columns that it may have, and k of a step.
 const ROWS: usize = 128;
 const COLUMNS: [usize; 2] = [256, 192];
