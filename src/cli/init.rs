@@ -8,7 +8,7 @@ use clap::builder::RangedU64ValueParser;
 
 use super::{Common, output};
 use crate::base::{Error, Result, files};
-use crate::data::{Dataset, Template, Vocabulary, WordCounts, index, vocabulary};
+use crate::data::{Dataset, Template, Vocabulary, WordCounts, file, index, vocabulary};
 use crate::model::init::NewModel;
 
 #[derive(Debug, Args)]
@@ -62,7 +62,7 @@ impl Init {
 
 /// Counts the words of a file: of data what training would read, else all of it.
 fn count_words(path: &Path, words: &mut WordCounts) -> Result<()> {
-    if !index::names_data(path) {
+    if !file::names_data(path) {
         files::read_text(path)?.lines().for_each(|line| words.add(line));
         return Ok(());
     }

@@ -1,23 +1,27 @@
 //! A JSONL, CSV or Parquet file with an index: lines are read and parsed again whenever they are needed.
 //!
 //! One pass checks each line and records where it is, its id and its source, so a million examples need
-//! memory for the index only. A checksum for each line finds a file that changes afterwards.
+//! memory for the index only. A checksum for each line finds a file that changes afterwards. Lines are checked
+//! side by side, some at a time; what is found, the first bad line too, does not depend on the threads.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use super::csv::Columns;
+use super::file;
 use super::line::{self, Format, Line};
-use super::parquet;
 use crate::base::{Error, Result, hash};
 
-/// The longest line that is read: no example comes near, a file that is not JSONL passes it.
-const LONGEST_LINE: u64 = 1 << 28;
+/// Bytes of lines that are checked side by side, and lines whose columns are read side by side: enough to share
+/// among threads, few enough to need little memory.
+const BYTES_AT_A_TIME: usize = 1 << 20;
+const LINES_AT_A_TIME: usize = 4096;
 
 /// The examples of one JSONL file, or of one CSV or Parquet file (by its ending), in the file's order.
 ///
@@ -61,24 +65,28 @@ impl Entry {
 impl Dataset {
     /// Indexes the file at `path`, with at most `skip_bad` bad lines skipped with a warning.
     pub fn open(path: &Path, format: Format, skip_bad: u64) -> Result<Self> {
-        let file = open_file(path, usize::MAX)?;
+        let file = file::open(path, usize::MAX)?;
         let reader = file.try_clone().map_err(|e| Error::io("read", path, &e))?;
         let (entries, sources, columns) = (Vec::new(), Vec::new(), None);
         let path_buf = path.to_path_buf();
         let mut dataset =
             Self { path: path_buf, file, format, columns, entries, sources, skip_bad, skipped: 0 };
         let mut known_sources = HashMap::new();
-        for_each_line(path, reader, |number, offset, text| {
+        let mut unread = Lines::default();
+        let end = file::for_each_line(path, reader, |number, offset, text| {
             if number == 0 {
                 dataset.columns = Some(Columns::read(text).map_err(|e| e.file(path))?);
                 return Ok(ControlFlow::Continue(()));
             }
-            match dataset.object(text).and_then(|json| Line::parse(&json, format)) {
-                Ok(line) => dataset.push(number, offset, text, &line, &mut known_sources),
-                Err(error) => dataset.skip(number, error)?,
+            unread.push(number, offset, text);
+            if unread.text.len() >= BYTES_AT_A_TIME {
+                dataset.index(&mut unread, &mut known_sources)?;
             }
             Ok(ControlFlow::Continue(()))
-        })?;
+        });
+        // a bad line comes before what ended the reading
+        dataset.index(&mut unread, &mut known_sources)?;
+        end?;
         if dataset.entries.is_empty() {
             return Err(Error::input(format!("found no example, needed lines of the format {format}"))
                 .file(&dataset.path));
@@ -95,29 +103,34 @@ impl Dataset {
         }
     }
 
-    fn push(
-        &mut self,
-        line: u64,
-        offset: u64,
-        text: &[u8],
-        parsed: &Line,
-        known_sources: &mut HashMap<String, u32>,
-    ) {
-        let source = parsed.source.as_ref().map(|name| {
-            *known_sources.entry(name.clone()).or_insert_with(|| {
-                self.sources.push(name.clone());
-                self.sources.len() as u32 - 1
-            })
-        });
-        self.entries.push(Entry {
-            id: parsed.id.clone().unwrap_or_else(|| line.to_string()).into(),
-            part: 0,
-            line,
-            offset,
-            len: text.len() as u32, // below LONGEST_LINE
-            checksum: crc32c::crc32c(text),
-            source,
-        });
+    /// Checks `lines` and takes them into the index; none is left in them.
+    fn index(&mut self, lines: &mut Lines, known_sources: &mut HashMap<String, u32>) -> Result<()> {
+        let check = |place: &Place| {
+            let text = &lines.text[place.text.clone()];
+            let line = self.object(text).and_then(|json| Line::parse(&json, self.format))?;
+            Ok((line.id, line.source, crc32c::crc32c(text)))
+        };
+        let checked: Vec<Result<_>> = lines.places.par_iter().map(check).collect();
+        lines.text.clear();
+        for (Place { number, offset, text }, checked) in lines.places.drain(..).zip(checked) {
+            let (id, source, checksum) = match checked {
+                Ok(found) => found,
+                Err(error) => {
+                    self.skip(number, error)?;
+                    continue;
+                }
+            };
+            let source = source.map(|name| {
+                *known_sources.entry(name).or_insert_with_key(|name| {
+                    self.sources.push(name.clone());
+                    self.sources.len() as u32 - 1
+                })
+            });
+            let id = id.unwrap_or_else(|| number.to_string()).into();
+            let len = text.len() as u32; // fits: no line is longer than `file` reads
+            self.entries.push(Entry { id, part: 0, line: number, offset, len, checksum, source });
+        }
+        Ok(())
     }
 
     /// Counts the bad line, or makes it the error once too many were bad.
@@ -134,7 +147,7 @@ impl Dataset {
     /// Ids name examples in order files and predictions, so two examples must not share one.
     pub(super) fn check_ids(&self) -> Result<()> {
         let mut by_id: Vec<&Entry> = self.entries.iter().collect();
-        by_id.sort_by(|a, b| a.id.cmp(&b.id).then(a.line.cmp(&b.line)));
+        by_id.par_sort_unstable_by(|a, b| a.id.cmp(&b.id).then(a.line.cmp(&b.line)));
         let twins = by_id.windows(2).filter(|pair| pair[0].id == pair[1].id);
         match twins.min_by_key(|pair| pair[1].line) {
             None => Ok(()),
@@ -227,10 +240,10 @@ impl Dataset {
         self.column(key, line::number_column, "a number", hint)
     }
 
-    fn column<T>(
+    fn column<T: Send>(
         &self,
         key: &str,
-        read: impl Fn(&[u8], &str) -> Result<Option<T>>,
+        read: impl Fn(&[u8], &str) -> Result<Option<T>> + Sync,
         needed: &str,
         hint: &str,
     ) -> Result<Vec<T>> {
@@ -239,7 +252,15 @@ impl Dataset {
             let missing = || Error::input(format!("missing or empty, needed {needed}")).key(key).hint(hint);
             found.ok_or_else(|| self.at(example, missing()))
         };
-        (0..self.len()).map(value).collect()
+        let mut values = Vec::with_capacity(self.len());
+        for start in (0..self.len()).step_by(LINES_AT_A_TIME) {
+            let examples = start..self.len().min(start + LINES_AT_A_TIME);
+            let found: Vec<Result<T>> = examples.into_par_iter().map(value).collect();
+            for value in found {
+                values.push(value?);
+            }
+        }
+        Ok(values)
     }
 
     /// The line of an example as it stands in the file, without blanks around it.
@@ -260,20 +281,32 @@ impl Dataset {
     }
 }
 
-/// Whether a file of this name is read as rows of columns, not as JSONL.
-pub fn names_table(path: &Path) -> bool {
-    ["csv", "parquet"].iter().any(|ending| has_ending(path, ending))
+/// Lines that are read, but not checked yet.
+#[derive(Default)]
+struct Lines {
+    text: Vec<u8>,
+    places: Vec<Place>,
 }
 
-/// Whether the file's name has the ending of a kind of data.
-pub fn names_data(path: &Path) -> bool {
-    has_ending(path, "jsonl") || names_table(path)
+/// A line's number and where it is in the file and in [`Lines::text`].
+struct Place {
+    number: u64,
+    offset: u64,
+    text: Range<usize>,
+}
+
+impl Lines {
+    fn push(&mut self, number: u64, offset: u64, text: &[u8]) {
+        let start = self.text.len();
+        self.text.extend_from_slice(text);
+        self.places.push(Place { number, offset, text: start..self.text.len() });
+    }
 }
 
 /// The format of a file, told by the keys of its first line; for commands that have no configuration.
 pub fn detect_format(path: &Path) -> Result<Format> {
     let (mut found, mut columns) = (None, None);
-    for_each_line(path, &open_file(path, 1)?, |number, _, text| {
+    file::for_each_line(path, &file::open(path, 1)?, |number, _, text| {
         if number == 0 {
             columns = Some(Columns::read(text).map_err(|e| e.file(path))?);
             return Ok(ControlFlow::Continue(()));
@@ -283,76 +316,4 @@ pub fn detect_format(path: &Path) -> Result<Format> {
         Ok(ControlFlow::Break(()))
     })?;
     found.ok_or_else(|| Error::input("found no line, needed one JSON object a line").file(path))
-}
-
-/// The file at `path`; of a Parquet file its first `most` rows, as lines.
-fn open_file(path: &Path, most: usize) -> Result<File> {
-    let fail = |e| Error::io("open", path, &e);
-    let file = File::open(path).map_err(fail)?;
-    let metadata = file.metadata().map_err(fail)?;
-    if !metadata.is_file() {
-        let error = Error::input("not a regular file; its lines are read more than once").file(path);
-        return Err(error.hint("write the data to a file first"));
-    }
-    if has_ending(path, "parquet") { parquet::lines(path, file, most) } else { Ok(file) }
-}
-
-fn has_ending(path: &Path, ending: &str) -> bool {
-    path.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending))
-}
-
-/// Calls `each` with (number from 1, offset, text) of each line that is not blank, until it breaks.
-///
-/// The text of a JSONL line has no blanks around it. In a CSV file, a line end inside quotes does not end a
-/// row, only rows that are not blank count, and the one that names the columns has the number 0.
-fn for_each_line(
-    path: &Path,
-    file: impl Read,
-    mut each: impl FnMut(u64, u64, &[u8]) -> Result<ControlFlow<()>>,
-) -> Result<()> {
-    let is_csv = has_ending(path, "csv");
-    let mut reader = BufReader::with_capacity(1 << 16, file);
-    let (mut offset, mut lines, mut rows, mut buffer) = (0, 0, 0, Vec::new());
-    loop {
-        buffer.clear();
-        let mut open = false; // whether the line ends inside quotes
-        loop {
-            let start = buffer.len();
-            let left = LONGEST_LINE - start as u64;
-            let read = (&mut reader).take(left).read_until(b'\n', &mut buffer);
-            let read = read.map_err(|e| Error::io("read", path, &e))?;
-            lines += u64::from(start == 0);
-            open ^= buffer[start..].iter().filter(|&&byte| byte == b'"').count() % 2 == 1;
-            if !is_csv || !open || read == 0 || buffer.len() as u64 == LONGEST_LINE {
-                break;
-            }
-        }
-        let read = buffer.len() as u64;
-        if read == 0 {
-            return Ok(());
-        }
-        let number = if is_csv { rows } else { lines };
-        if read == LONGEST_LINE {
-            let needed = if is_csv { "rows with their quotes closed" } else { "one JSON object a line" };
-            let what = format!("a line of more than {} MiB, needed {needed}", read >> 20);
-            return Err(Error::input(what).file(path).line(number));
-        }
-        let mark = if offset == 0 && buffer.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 };
-        let line = &buffer[mark..];
-        let text = if is_csv { without_end(line) } else { line.trim_ascii() };
-        if !text.trim_ascii().is_empty() {
-            let blanks = if is_csv { 0 } else { line.len() - line.trim_ascii_start().len() };
-            rows += 1;
-            if each(number, offset + (mark + blanks) as u64, text)?.is_break() {
-                return Ok(());
-            }
-        }
-        offset += read;
-    }
-}
-
-/// A row without the line end after it.
-fn without_end(row: &[u8]) -> &[u8] {
-    let row = row.strip_suffix(b"\n").unwrap_or(row);
-    row.strip_suffix(b"\r").unwrap_or(row)
 }

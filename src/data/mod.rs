@@ -3,6 +3,7 @@
 mod csv;
 pub mod encode;
 pub mod example;
+pub mod file;
 pub mod index;
 pub mod line;
 pub mod pack;

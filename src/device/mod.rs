@@ -47,6 +47,13 @@ impl Device {
         Ok(Self::Cpu(Cpu::blank()?))
     }
 
+    /// Runs a stretch of work that calls many ops. Inside it the calling thread is one of the device's own, so that
+    /// no op puts it to sleep and wakes another.
+    pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        let Self::Cpu(cpu) = self;
+        cpu.run(work)
+    }
+
     /// A buffer of `rows` x `cols` f32 whose content is unspecified (NaN in debug builds).
     pub fn buffer(&self, rows: usize, cols: usize) -> Buffer {
         let Self::Cpu(cpu) = self;

@@ -117,14 +117,16 @@ impl<'a> Cache<'a> {
         let (device, model, adapter) = (self.device, self.model, self.adapter);
         let context = Context { device, model, adapter, dropout: None, tables: &self.tables, all: &all };
         let ids: Vec<u32> = tokens.iter().flat_map(|(_, tokens)| tokens.iter().copied()).collect();
-        let mut x = embed(device, model, &ids);
-        let layers = model.spec().layers.len();
-        for (layer, (keys, values)) in self.keys.iter_mut().zip(&mut self.values).enumerate() {
-            let queries = asked.as_ref().filter(|_| layer + 1 == layers);
-            let past = Past { keys, values, rows: &rows };
-            x = decoder::forward(&context, layer, queries, Some(past), &x).0;
-        }
-        last_norm(device, model, &x).0
+        device.run(|| {
+            let mut x = embed(device, model, &ids);
+            let layers = model.spec().layers.len();
+            for (layer, (keys, values)) in self.keys.iter_mut().zip(&mut self.values).enumerate() {
+                let queries = asked.as_ref().filter(|_| layer + 1 == layers);
+                let past = Past { keys, values, rows: &rows };
+                x = decoder::forward(&context, layer, queries, Some(past), &x).0;
+            }
+            last_norm(device, model, &x).0
+        })
     }
 
     /// Appends the tokens of a forest, of which roots go on after the token in row `after`, at most

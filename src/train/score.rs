@@ -77,7 +77,8 @@ impl Scorer<'_> {
         if prefix < WORTH_A_CACHE || examples.len() < 2 {
             for forest in self.forests(examples) {
                 let batch = Batch::at_sites(&forest);
-                let pass = Pass::forward(self.device, self.model, self.adapter, &batch, None, Keep::Nothing);
+                let (device, model, adapter) = (self.device, self.model, self.adapter);
+                let pass = device.run(|| Pass::forward(device, model, adapter, &batch, None, Keep::Nothing));
                 each(&forest, &pass.hidden);
             }
             return;

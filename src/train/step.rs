@@ -4,7 +4,6 @@
 //! micro-batches: every gradient is scaled by 1 / sum(w) of the whole update, and gradients add.
 
 use super::learner::Learner;
-use crate::adapter::Lora;
 use crate::device::{Buffer, Device};
 use crate::model::{Batch, DropoutRun, Model, Pass, pass::Keep};
 use crate::ops::adamw::{self, Constants};
@@ -55,31 +54,23 @@ pub fn gradient(
     recompute: bool,
     gradients: &mut Buffer,
 ) -> Vec<SiteLoss> {
-    let (model, adapter) = (&learner.model, learner.adapter.as_ref());
     device.clear(gradients);
+    let (model, adapter) = (&learner.model, learner.adapter.as_ref());
     let weight: f64 = forests.iter().flat_map(|f| &f.sites).map(|site| f64::from(site.weight)).sum();
+    let scale = (1.0 / weight) as f32;
     let keep = if recompute { Keep::BlockInputs } else { Keep::All };
-    let mut losses = Vec::new();
-    for forest in forests {
+    let mut of_forest = |forest: &Forest| {
         let batch = Batch::at_sites(forest);
         let pass = Pass::forward(device, model, adapter, &batch, dropout, keep);
         let mut d_hidden = device.buffer(pass.hidden.rows(), pass.hidden.cols());
-        let targets = targets(forest);
-        let scale = (1.0 / weight) as f32;
         let dw = adapter.is_none().then(|| gradients.part_mut(model.head_range()));
         let wanted = Some(Gradients { dh: &mut d_hidden, dw });
-        let of_sites = cross_entropy::forward(device, &pass.hidden, model.head(), &targets, scale, wanted);
-        losses.extend(site_losses(&forest.sites, &of_sites));
+        let targets = targets(forest);
+        let losses = cross_entropy::forward(device, &pass.hidden, model.head(), &targets, scale, wanted);
         pass.backward(device, model, adapter, &batch, dropout, &d_hidden, gradients);
-    }
-    losses
-}
-
-/// The losses of a batch, without gradients.
-pub fn evaluate(device: &Device, model: &Model, adapter: Option<&Lora>, forest: &Forest) -> Vec<SiteLoss> {
-    let batch = Batch::at_sites(forest);
-    let pass = Pass::forward(device, model, adapter, &batch, None, Keep::Nothing);
-    losses(device, model, forest, &pass.hidden)
+        site_losses(&forest.sites, &losses).collect::<Vec<_>>()
+    };
+    device.run(|| forests.iter().flat_map(&mut of_forest).collect())
 }
 
 /// The losses of a batch whose final hidden states at its sites are known.

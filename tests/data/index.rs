@@ -59,6 +59,33 @@ fn bad_lines_are_skipped_as_far_as_allowed() {
     assert!(home.open("\n\n", 0).unwrap_err().contains("found no example"));
 }
 
+/// Lines are checked a MiB at a time: of bad ones in several such stretches the first counts, and of columns' gaps too;
+/// a key that stands twice has its last value.
+#[test]
+fn a_long_file_is_read_as_a_short_one() {
+    let home = Home::new();
+    let (lines, filler) = (5000, "x".repeat(1000));
+    let line = |i: usize| match i {
+        4200 | 4900 => "nonsense\n".to_owned(),
+        i if i % 2500 == 2499 => format!("{{\"text\":\"{filler}\",\"source\":\"late\"}}\n"),
+        i => format!("{{\"hard\":-1,\"text\":\"{filler}\",\"source\":\"s{}\",\"hard\":{i}}}\n", i % 3),
+    };
+    let file: String = (1..=lines).map(line).collect();
+    let error = home.open(&file, 1).unwrap_err();
+    assert!(error.contains("data.jsonl:4900: not a JSON object"), "{error}");
+    let dataset = home.open(&file, 2).unwrap();
+    assert_eq!((dataset.len(), dataset.skipped()), (lines - 2, 2));
+    assert_eq!(
+        (dataset.id(4199), dataset.source(4199), dataset.source(2498)),
+        ("4201", Some("s1"), Some("late"))
+    );
+    let error = dataset.difficulties("hard").unwrap_err().to_string();
+    assert!(error.contains("data.jsonl:2499: `hard`: missing"), "{error}");
+    let whole = dataset.select((0..dataset.len()).filter(|i| dataset.source(*i) != Some("late"))).unwrap();
+    let hard = whole.difficulties("hard").unwrap();
+    assert_eq!((hard[0], hard[2498], hard[hard.len() - 1]), (1.0, 2500.0, 5000.0));
+}
+
 #[test]
 fn a_file_that_changes_is_noticed() {
     let home = Home::new();

@@ -8,7 +8,7 @@ mod process;
 mod python;
 mod test;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use process::{Result, cargo, root, run};
 
@@ -32,6 +32,9 @@ usage: cargo xtask COMMAND
   peers bench [--data FILE] [--rounds N] [--updates N] [--modes MODE ...]
                                times Transformers + PEFT (and TRL, if installed) and preceptor on the same texts,
                                interleaved; writes docs/benchmarks/cpu_training. Wants a quiet machine
+  growth [--data FILE] [--only NAME ...]
+                               speed and memory of training by length, batch, rank, threads and model; writes
+                               docs/benchmarks/cpu_growth.md. Wants a quiet machine and python3
   fuzz [TARGET] [--seconds N]  fuzzes one target or each in turn, for N seconds (60)";
 
 fn main() -> ExitCode {
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         ["peer-kernels", ref names @ ..] => peer_kernels(names),
         ["peers"] => peers(),
         ["peers", "bench", ref rest @ ..] => peers_bench(rest),
+        ["growth", ref rest @ ..] => growth(rest),
         ["fuzz", ref rest @ ..] => fuzz::run(rest),
         _ => {
             eprintln!("{USAGE}");
@@ -108,6 +112,20 @@ fn peers_bench(arguments: &[&str]) -> Result<()> {
         .arg(root().join("assets/demo/questions.jsonl"))
         .arg("--out")
         .arg(root().join("docs/benchmarks/cpu_training"))
+        .args(arguments))
+}
+
+fn growth(arguments: &[&str]) -> Result<()> {
+    let model = python::smollm2()?;
+    run(cargo().args(["build", "--release", "--bin", "preceptor"]))?;
+    run(Command::new("python3")
+        .arg(root().join("xtask/growth.py"))
+        .arg(process::target().join("release/preceptor"))
+        .arg(model)
+        .arg("--data")
+        .arg(root().join("assets/demo/questions.jsonl"))
+        .arg("--out")
+        .arg(root().join("docs/benchmarks/cpu_growth.md"))
         .args(arguments))
 }
 

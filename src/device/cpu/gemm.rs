@@ -4,6 +4,8 @@
 //! in cache. The `gemm` crate cuts the depth k by shape and sums in a fixed order, so a product has the same bits
 //! for any number of threads; `tests/determinism.rs` holds it to that.
 
+mod thin;
+
 use std::ops::Range;
 
 use gemm::Parallelism;
@@ -11,6 +13,17 @@ use rayon::prelude::*;
 
 use super::Cpu;
 use crate::device::Buffer;
+
+pub use thin::thin;
+
+/// Rows that are turned side by side.
+const TURNED: usize = 8;
+
+/// Values of k that a task of [`Cpu::deep`] sums.
+const DEEP: usize = 2048;
+
+/// Rows up to which a term's operands are not packed.
+const THIN: usize = thin::MOST_TURNED;
 
 /// A borrowed matrix: element (i, j) is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +60,28 @@ impl<'a> Mat<'a> {
             row_stride: self.col_stride,
             col_stride: self.row_stride,
             ..self
+        }
+    }
+
+    /// Number of rows.
+    pub fn count_rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Writes its transpose to `out`, whose rows are `stride` values apart; its own rows have no gaps.
+    pub fn turn_into(self, out: &mut [f32], stride: usize) {
+        assert!(self.col_stride == 1 && self.rows <= stride, "gemm: cannot turn {} rows", self.rows);
+        for first in (0..self.rows).step_by(TURNED) {
+            let count = TURNED.min(self.rows - first);
+            let rows: [&[f32]; TURNED] = std::array::from_fn(|i| {
+                let start = (first + i.min(count - 1)) * self.row_stride;
+                &self.data[start..start + self.cols]
+            });
+            for (col, out) in out.chunks_mut(stride).take(self.cols).enumerate() {
+                for (out, row) in out[first..first + count].iter_mut().zip(rows) {
+                    *out = row[col];
+                }
+            }
         }
     }
 
@@ -108,7 +143,36 @@ impl<'a> Sum<'a> {
 impl Cpu {
     /// `out = scale * a b`, or `out += scale * a b` when `accumulate`; `out` is row-major without gaps.
     pub fn gemm(&self, out: &mut [f32], a: Mat<'_>, b: Mat<'_>, scale: f32, accumulate: bool) {
-        self.sums(vec![Sum::of(out, a, b, scale, accumulate)]);
+        if a.rows <= THIN && b.col_stride == 1 && a.cols >= 2 * DEEP {
+            self.deep(out, a, b, scale, accumulate);
+        } else {
+            self.sums(vec![Sum::of(out, a, b, scale, accumulate)]);
+        }
+    }
+
+    /// As [`Self::gemm`] where the output is small and k is large: tasks share k, whose rows of b they read from end to
+    /// end; their sums are added in order.
+    fn deep(&self, out: &mut [f32], a: Mat<'_>, b: Mat<'_>, scale: f32, accumulate: bool) {
+        let (n, k) = (b.cols, a.cols);
+        assert_eq!(out.len(), a.rows * n, "gemm: length of out, {} x {n}", a.rows);
+        if !self.computes || out.is_empty() {
+            return;
+        }
+        let mut parts = vec![0.0; k.div_ceil(DEEP) * out.len()];
+        self.run(|| {
+            parts.par_chunks_exact_mut(out.len()).enumerate().for_each(|(i, part)| {
+                let depth = i * DEEP..((i + 1) * DEEP).min(k);
+                thin(part, n, a.cols(depth.clone()), b.rows(depth), scale, false);
+            });
+        });
+        if !accumulate {
+            out.fill(0.0);
+        }
+        for part in parts.chunks_exact(out.len()) {
+            for (out, part) in out.iter_mut().zip(part) {
+                *out += part;
+            }
+        }
     }
 
     /// All tiles of all `sums`, side by side.
@@ -121,16 +185,6 @@ impl Cpu {
             sums.iter().flat_map(|sum| (0..sum.tiles()).map(move |tile| (sum, tile))).collect();
         self.run(|| tasks.into_par_iter().with_max_len(1).for_each(|(sum, tile)| sum.compute(tile)));
     }
-}
-
-/// As [`Cpu::gemm`], on the calling thread; rows of `out` are `out_stride` values apart.
-pub fn gemm_serial(out: &mut [f32], out_stride: usize, a: Mat<'_>, b: Mat<'_>, scale: f32, accumulate: bool) {
-    let (m, n) = (a.rows, b.cols);
-    if m == 0 || n == 0 {
-        return;
-    }
-    assert!(out_stride >= n && out.len() >= (m - 1) * out_stride + n, "gemm: out is too small");
-    product(OutPointer(out.as_mut_ptr()), out_stride, Term { a, b, scale }, accumulate);
 }
 
 /// A sum whose output is written tile by tile.
@@ -210,6 +264,12 @@ fn product(out: OutPointer, out_stride: usize, term: Term<'_>, accumulate: bool)
     if m == 0 || n == 0 {
         return;
     }
+    if m <= THIN && b.col_stride == 1 {
+        return thin::product(out, out_stride, a, b, scale, accumulate);
+    }
+    if m <= THIN && b.row_stride == 1 && a.col_stride == 1 {
+        return thin::product_of_columns(out, out_stride, a, b, scale, accumulate);
+    }
     assert!(a.data.len() >= a.span() && b.data.len() >= b.span(), "gemm: an operand is too small");
     // SAFETY: the assertion above keeps every element (i, j) of the operands inside its slice. Callers checked that
     // the m x n elements of `out` lie in a slice that they borrow mutably and give to one task, so it overlaps
@@ -279,6 +339,23 @@ mod tests {
                     let expected = start + element(i / cols, i % cols);
                     assert_eq!(found, expected, "{rows} x {cols}, element {i}, accumulate {accumulate}");
                 }
+            }
+        }
+    }
+
+    /// One part more than the deepest that is not cut, and its last part short; exact, as whole numbers are.
+    #[test]
+    fn a_deep_product_is_that_of_its_elements() {
+        let cpu = Cpu::new(2).unwrap();
+        let (m, n, k) = (3, 5, 2 * DEEP + 7);
+        let value = |i: usize| ((i * 31) % 7) as f32 - 3.0;
+        let (a, b): (Vec<f32>, Vec<f32>) = ((0..m * k).map(value).collect(), (0..k * n).map(value).collect());
+        for accumulate in [false, true] {
+            let mut out = vec![1.0; m * n];
+            cpu.gemm(&mut out, Mat::new(&a, m, k), Mat::new(&b, k, n), 2.0, accumulate);
+            for (i, &found) in out.iter().enumerate() {
+                let sum: f32 = (0..k).map(|j| a[i / n * k + j] * b[j * n + i % n]).sum();
+                assert_eq!(found, 2.0 * sum + f32::from(accumulate), "element {i}");
             }
         }
     }

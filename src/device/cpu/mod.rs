@@ -9,7 +9,7 @@ mod peaks;
 pub mod simd;
 
 pub use exp::exp;
-pub use gemm::{Mat, Sum, Term, gemm_serial};
+pub use gemm::{Mat, Sum, Term, thin};
 
 use std::sync::{Arc, OnceLock};
 

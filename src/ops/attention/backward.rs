@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::forward::{hide, put_heads, scores_of};
+use super::block::{KEYS, LANES, ROWS, Seen, Turned, cut, put, shares};
 use super::layout::{KeyTile, QueryTile};
 use super::{Heads, Layout};
 use crate::device::cpu::simd::{self, widest};
-use crate::device::cpu::{Mat, exp, gemm_serial};
+use crate::device::cpu::{Mat, exp, thin};
 use crate::device::{Buffer, Device};
 
 /// What the forward pass read and wrote.
@@ -51,26 +51,29 @@ pub fn backward(
     }
     let pass = Pass { heads, layout, saved, d_o, delta: &delta };
 
-    let tasks: Vec<(&QueryTile, usize)> =
-        layout.query_tiles.iter().flat_map(|t| (0..heads.key_value).map(move |kv| (t, kv))).collect();
-    let tiles: Vec<Vec<f32>> =
-        cpu.run(|| tasks.par_iter().map(|&(tile, kv)| pass.query_gradient(tile, kv)).collect());
-    for (&(tile, kv), computed) in tasks.iter().zip(&tiles) {
-        put_heads(dq, heads.query * heads.width, heads.width, heads.queries_of(kv), &tile.rows, computed);
-    }
+    let tiles = layout.query_tiles.iter().map(|tile| &tile.rows);
+    let dq = shares(dq.values_mut(), heads.key_value, heads.group() * heads.width, tiles);
+    let tasks: Vec<_> = layout.tasks(&layout.query_tiles, heads).zip(dq).collect();
+    cpu.run(|| {
+        tasks.into_par_iter().with_max_len(1).for_each(|((tile, kv), dq)| {
+            put(dq, &pass.query_gradient(tile, kv), heads.width);
+        });
+    });
 
     // A key that no query sees keeps a zero gradient.
     dk.values_mut().fill(0.0);
     dv.values_mut().fill(0.0);
-    let tasks: Vec<(&KeyTile, usize)> =
-        layout.key_tiles.iter().flat_map(|t| (0..heads.key_value).map(move |kv| (t, kv))).collect();
-    let tiles: Vec<[Vec<f32>; 2]> =
-        cpu.run(|| tasks.par_iter().map(|&(tile, kv)| pass.key_gradients(tile, kv)).collect());
-    for (&(tile, kv), [of_k, of_v]) in tasks.iter().zip(&tiles) {
-        let stride = heads.key_value * heads.width;
-        put_heads(dk, stride, heads.width, kv..kv + 1, &tile.tokens, of_k);
-        put_heads(dv, stride, heads.width, kv..kv + 1, &tile.tokens, of_v);
-    }
+    let tiles = || layout.key_tiles.iter().map(|tile| &tile.tokens);
+    let dk = shares(dk.values_mut(), heads.key_value, heads.width, tiles());
+    let dv = shares(dv.values_mut(), heads.key_value, heads.width, tiles());
+    let tasks: Vec<_> = layout.tasks(&layout.key_tiles, heads).zip(dk.into_iter().zip(dv)).collect();
+    cpu.run(|| {
+        tasks.into_par_iter().with_max_len(1).for_each(|((tile, kv), (dk, dv))| {
+            let [of_k, of_v] = pass.key_gradients(tile, kv);
+            put(dk, &of_k, heads.width);
+            put(dv, &of_v, heads.width);
+        });
+    });
 }
 
 struct Pass<'a> {
@@ -81,35 +84,46 @@ struct Pass<'a> {
     delta: &'a Buffer,
 }
 
+/// K^T and V^T of some keys of one head.
+struct Turns {
+    k: Turned,
+    v: Turned,
+}
+
 impl Pass<'_> {
+    fn turn(&self, turns: &mut Turns, kv: usize, keys: &Range<usize>) {
+        turns.k.fill(self.heads.keys(self.saved.k, kv, keys.clone()));
+        turns.v.fill(self.heads.keys(self.saved.v, kv, keys.clone()));
+    }
+
+    fn turns(&self) -> Turns {
+        Turns { k: Turned::new(self.heads.width), v: Turned::new(self.heads.width) }
+    }
+
     /// dQ of one tile, group x rows x E.
     fn query_gradient(&self, tile: &QueryTile, kv: usize) -> Vec<f32> {
-        let (heads, saved) = (self.heads, self.saved);
-        let keys = self.layout.keys_of(tile, heads);
-        let (rows, seen) = (tile.rows.len(), keys.iter().map(Range::len).sum::<usize>());
-        let mut scores = vec![0.0; rows * seen];
-        let mut ds = vec![0.0; rows * seen];
-        let mut dq = vec![0.0; heads.group() * rows * heads.width];
-        for (i, head) in heads.queries_of(kv).enumerate() {
-            scores_of(heads, self.layout, tile, &keys, saved.q, saved.k, kv, head, &mut scores);
-            let d_o = heads.queries(self.d_o, head, tile.rows.clone());
-            let mut column = 0;
-            for range in &keys {
-                let v = heads.keys(saved.v, kv, range.clone());
-                gemm_serial(&mut ds[column..], seen, d_o, v.t(), 1.0, false);
-                column += range.len();
-            }
-            for (r, row) in tile.rows.clone().enumerate() {
-                let at = r * seen..(r + 1) * seen;
-                self.score_gradient(row, head, &mut scores[at.clone()], &mut ds[at]);
-            }
-            let dq = &mut dq[i * rows * heads.width..(i + 1) * rows * heads.width];
-            let mut column = 0;
-            for range in &keys {
-                let ds = Mat::strided(&ds[column..], rows, range.len(), seen);
-                let k = heads.keys(saved.k, kv, range.clone());
-                gemm_serial(dq, heads.width, ds, k, heads.scale, column > 0);
-                column += range.len();
+        let heads = self.heads;
+        let (rows, width) = (tile.rows.len(), heads.width);
+        let mut dq = vec![0.0; heads.group() * rows * width];
+        let (mut turns, mut p, mut ds) = (self.turns(), [0.0; ROWS * KEYS], [0.0; ROWS * KEYS]);
+        for keys in self.layout.keys_of(tile, heads).into_iter().flat_map(|range| cut(range, KEYS)) {
+            self.turn(&mut turns, kv, &keys);
+            let seen = Seen::new(self.layout, heads, tile.rows.clone(), &keys);
+            for block in cut(0..rows, ROWS) {
+                let columns = seen.columns_of(block.clone());
+                if columns.is_empty() {
+                    continue;
+                }
+                let real = columns.start..columns.end.min(keys.len());
+                let k = heads.keys(self.saved.k, kv, keys.start + real.start..keys.start + real.end);
+                let len = block.len() * columns.len();
+                for (i, head) in heads.queries_of(kv).enumerate() {
+                    let (p, ds) = (&mut p[..len], &mut ds[..len]);
+                    self.gradients(&turns, &seen, &block, &columns, head, p, ds, columns.len());
+                    let dq = &mut dq[(i * rows + block.start) * width..][..block.len() * width];
+                    let ds = Mat::strided(ds, block.len(), real.len(), columns.len());
+                    thin(dq, width, ds, k, heads.scale, true);
+                }
             }
         }
         dq
@@ -117,38 +131,71 @@ impl Pass<'_> {
 
     /// dK and dV of one tile, tokens x E each.
     fn key_gradients(&self, tile: &KeyTile, kv: usize) -> [Vec<f32>; 2] {
-        let (heads, saved) = (self.heads, self.saved);
-        let tokens = tile.tokens.len();
-        let (mut dk, mut dv) = (vec![0.0; tokens * heads.width], vec![0.0; tokens * heads.width]);
-        let (k, v) =
-            (heads.keys(saved.k, kv, tile.tokens.clone()), heads.keys(saved.v, kv, tile.tokens.clone()));
-        let (mut scores, mut ds) = (Vec::new(), Vec::new());
+        let (heads, tokens, width) = (self.heads, tile.tokens.len(), self.heads.width);
+        let (mut dk, mut dv) = (vec![0.0; tokens * width], vec![0.0; tokens * width]);
+        let (mut turns, mut p, mut ds) = (self.turns(), Vec::new(), Vec::new());
+        self.turn(&mut turns, kv, &tile.tokens);
+        let stride = tokens.next_multiple_of(LANES);
         for rows in self.layout.rows_of(tile, heads) {
+            let seen = Seen::new(self.layout, heads, rows.clone(), &tile.tokens);
+            // zero wherever no head's block will write
+            for x in [&mut p, &mut ds] {
+                x.clear();
+                x.resize(rows.len() * stride, 0.0);
+            }
             for head in heads.queries_of(kv) {
-                scores.resize(rows.len() * tokens, 0.0);
-                ds.resize(rows.len() * tokens, 0.0);
-                let q = heads.queries(saved.q, head, rows.clone());
-                let d_o = heads.queries(self.d_o, head, rows.clone());
-                gemm_serial(&mut scores, tokens, q, k.t(), heads.scale, false);
-                gemm_serial(&mut ds, tokens, d_o, v.t(), 1.0, false);
-                for (r, row) in rows.clone().enumerate() {
-                    let scores = &mut scores[r * tokens..(r + 1) * tokens];
-                    hide(scores, &self.layout.seen(row, &tile.tokens, heads));
-                    self.score_gradient(row, head, scores, &mut ds[r * tokens..(r + 1) * tokens]);
+                for block in cut(0..rows.len(), ROWS) {
+                    let columns = seen.columns_of(block.clone());
+                    if columns.is_empty() {
+                        continue;
+                    }
+                    let at = block.start * stride + columns.start;
+                    let (p, ds) = (&mut p[at..], &mut ds[at..]);
+                    self.gradients(&turns, &seen, &block, &columns, head, p, ds, stride);
                 }
-                let (p, ds) = (Mat::new(&scores, rows.len(), tokens), Mat::new(&ds, rows.len(), tokens));
-                gemm_serial(&mut dv, heads.width, p.t(), d_o, 1.0, true);
-                gemm_serial(&mut dk, heads.width, ds.t(), q, heads.scale, true);
+                for keys in cut(0..tokens, ROWS) {
+                    let block = seen.rows_of(&keys);
+                    let queries = seen.queries(&block);
+                    let turned = |x: &[f32], out: &mut [f32], of: &Buffer, scale: f32| {
+                        let x = &x[block.start * stride + keys.start..];
+                        let x = Mat::strided(x, block.len(), keys.len(), stride);
+                        let of = heads.queries(of, head, queries.clone());
+                        thin(&mut out[keys.start * width..], width, x.t(), of, scale, true);
+                    };
+                    turned(&p, &mut dv, self.d_o, 1.0);
+                    turned(&ds, &mut dk, self.saved.q, heads.scale);
+                }
             }
         }
         [dk, dv]
     }
 
-    /// Turns scores into p and dP into dS, for one row of one head.
-    fn score_gradient(&self, row: usize, head: usize, scores: &mut [f32], ds: &mut [f32]) {
-        let lse = self.saved.lse.row(row)[head];
-        let delta = self.delta.row(row)[head];
-        into_gradient(scores, ds, lse, delta);
+    /// p and dS of the rows `block` over `columns` of the turned keys; 0 where a row does not see a key. Rows of `p`
+    /// and `ds` are `stride` values apart.
+    fn gradients(
+        &self,
+        turns: &Turns,
+        seen: &Seen,
+        block: &Range<usize>,
+        columns: &Range<usize>,
+        head: usize,
+        p: &mut [f32],
+        ds: &mut [f32],
+        stride: usize,
+    ) {
+        let heads = self.heads;
+        let rows = seen.queries(block);
+        let (q, d_o) =
+            (heads.queries(self.saved.q, head, rows.clone()), heads.queries(self.d_o, head, rows.clone()));
+        thin(p, stride, q, turns.k.columns(columns), heads.scale, false);
+        thin(ds, stride, d_o, turns.v.columns(columns), 1.0, false);
+        let by_row = p.chunks_mut(stride).zip(ds.chunks_mut(stride));
+        for ((i, row), (p, ds)) in block.clone().zip(rows).zip(by_row) {
+            let (p, ds) = (&mut p[..columns.len()], &mut ds[..columns.len()]);
+            seen.hide(i, columns, p);
+            let (lse, delta) = (self.saved.lse.row(row)[head], self.delta.row(row)[head]);
+            into_gradient(p, ds, lse, delta);
+        }
     }
 }
 
@@ -158,9 +205,13 @@ widest! {
     }
 
     fn into_gradient(scores: &mut [f32], ds: &mut [f32], lse: f32, delta: f32) {
-        for (score, ds) in scores.iter_mut().zip(ds) {
-            *score = exp(*score - lse);
-            *ds = *score * (*ds - delta);
+        let (scores, _) = scores.as_chunks_mut::<LANES>();
+        let (ds, _) = ds.as_chunks_mut::<LANES>();
+        for (scores, ds) in scores.iter_mut().zip(ds) {
+            for (score, ds) in scores.iter_mut().zip(ds) {
+                *score = exp(*score - lse);
+                *ds = *score * (*ds - delta);
+            }
         }
     }
 }

@@ -123,6 +123,12 @@ impl Layout {
         Cost { flops, ..Cost::moves(rows * heads.width) }
     }
 
+    /// A tile and a key-value head: what a task computes.
+    pub(super) fn tasks<'a, T>(&self, tiles: &'a [T], heads: &Heads) -> impl Iterator<Item = (&'a T, usize)> {
+        let heads = heads.key_value;
+        tiles.iter().flat_map(move |tile| (0..heads).map(move |kv| (tile, kv)))
+    }
+
     pub(super) fn position_of_row(&self, row: usize) -> u32 {
         self.positions[self.query_tokens[row] as usize]
     }

@@ -14,6 +14,7 @@
 //! Sources: Vaswani et al. 2017; Dao et al. 2022 (recomputation from lse); docs/math.md#attention.
 
 mod backward;
+mod block;
 pub mod cuda;
 mod forward;
 mod layout;

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::base::{Error, Result, files};
-use crate::data::{Dataset, index};
+use crate::data::{Dataset, file};
 
 /// Writes the lines of `data` to `out` as JSONL, each with its value under `key`; `values` has one an example.
 ///
@@ -24,7 +24,7 @@ pub(super) fn write(data: &Dataset, out: &Path, key: &str, values: &[Value]) -> 
 /// Refuses a key that the line's format reads itself, for its meaning is taken, and a file that would not be read as JSONL.
 pub(super) fn check(key: &str, out: &Path) -> Result<()> {
     files::check_writable(out)?;
-    if index::names_table(out) {
+    if file::names_table(out) {
         let error = Error::input(
             "found the ending of another kind of file, needed .jsonl: lines are written as JSON",
         );

@@ -59,7 +59,7 @@ pub fn points(device: &Device, model: &Model, tokenizer: &Tokenizer, data: &Data
         let chunk = first..first + count;
         let forest = Forest::of_sequences(sequences[chunk.clone()].iter().map(Vec::as_slice));
         let batch = Batch::new(&forest, (0..forest.len() as u32).collect());
-        let pass = Pass::forward(device, model, None, &batch, None, Keep::Nothing);
+        let pass = device.run(|| Pass::forward(device, model, None, &batch, None, Keep::Nothing));
         for (segment, mean) in forest.segments.iter().zip(means[chunk.start * width..].chunks_mut(width)) {
             let own = segment.range().start + prefix.len()..segment.range().end;
             let states = &pass.hidden.values()[own.start * width..own.end * width];

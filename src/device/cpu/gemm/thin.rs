@@ -1,0 +1,311 @@
+//! Products with few rows or columns, straight from where the operands lie.
+//!
+//! A GEMM packs its operands, which pays when each is used hundreds of times. Here a block of 6 x 16 values of the
+//! output stays in registers, 12 of AVX's 16 vectors, while k runs over rows of b; a's values are broadcast. Every
+//! sum has the order of k.
+
+use super::{Mat, OutPointer};
+
+/// Rows of a block.
+const ROWS: usize = 6;
+
+/// Values of a row of b up to which a block reads all of k at once. The rows of a wider b may lie in memory far
+/// apart, where the processor reads ahead in a few rows, but not in hundreds.
+const NARROW: usize = 64;
+
+/// Values of k at a time where b is wide.
+const DEPTH: usize = 16;
+
+/// Rows of a up to which [`product_of_columns`] has room.
+pub(super) const MOST_TURNED: usize = 48;
+
+/// `out = scale * a b`, or `out += scale * a b` when `accumulate`, on the calling thread.
+///
+/// Rows of `out` are `out_stride` values apart; those of b have no gaps between their values.
+pub fn thin(out: &mut [f32], out_stride: usize, a: Mat<'_>, b: Mat<'_>, scale: f32, accumulate: bool) {
+    let (m, n) = (a.rows, b.cols);
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(out_stride >= n && out.len() >= (m - 1) * out_stride + n, "gemm: out is too small");
+    product(OutPointer(out.as_mut_ptr()), out_stride, a, b, scale, accumulate);
+}
+
+/// As [`thin`], where the m x n values of `out` belong to the caller.
+pub(super) fn product(
+    out: OutPointer,
+    out_stride: usize,
+    a: Mat<'_>,
+    b: Mat<'_>,
+    scale: f32,
+    accumulate: bool,
+) {
+    let (m, n, k) = (a.rows, b.cols, a.cols);
+    assert_eq!((b.rows, b.col_stride), (k, 1), "gemm: {m} x {k} times {} x {n}", b.rows);
+    assert!(a.data.len() >= a.span() && b.data.len() >= b.span(), "gemm: an operand is too small");
+    let depth = if n <= NARROW { k.max(1) } else { DEPTH };
+    for first in (0..k.max(1)).step_by(depth) {
+        let block = Block {
+            out: out.0,
+            out_stride,
+            a: a.data.as_ptr().wrapping_add(first * a.col_stride),
+            a_strides: [a.row_stride, a.col_stride],
+            b: b.data.as_ptr().wrapping_add(first * b.row_stride),
+            b_stride: b.row_stride,
+            depth: depth.min(k - first),
+            scale,
+            accumulate: accumulate || first > 0,
+        };
+        // SAFETY: the assertions above keep every value (i, j) of the operands inside its slice, and callers hold
+        // the m x n values of `out` alone.
+        #[expect(unsafe_code, reason = "blocks of strided matrices, which slices cannot express")]
+        unsafe {
+            block.all(m, n);
+        }
+    }
+}
+
+/// As [`product`], but it is the columns of b that have no gaps, as where b is a weight's transpose: b is read row by
+/// row of that weight, a is turned.
+pub(super) fn product_of_columns(
+    out: OutPointer,
+    out_stride: usize,
+    a: Mat<'_>,
+    b: Mat<'_>,
+    scale: f32,
+    accumulate: bool,
+) {
+    let (m, n, k) = (a.rows, b.cols, a.cols);
+    assert_eq!((b.rows, b.row_stride), (k, 1), "gemm: {m} x {k} times {} x {n}", b.rows);
+    let mut turned = vec![0.0; k * m];
+    a.turn_into(&mut turned, m);
+    let mut columns = [0.0; ROWS * MOST_TURNED];
+    for first in (0..n).step_by(ROWS) {
+        let range = first..(first + ROWS).min(n);
+        let columns = &mut columns[..range.len() * m];
+        thin(columns, m, b.cols(range.clone()).t(), Mat::new(&turned, k, m), scale, false);
+        for (column, values) in range.zip(columns.chunks_exact(m)) {
+            for (row, value) in values.iter().enumerate() {
+                // SAFETY: row < m and column < n, which are the caller's.
+                #[expect(unsafe_code, reason = "the output is a tile of a strided matrix")]
+                unsafe {
+                    let out = out.0.add(row * out_stride + column);
+                    *out = if accumulate { *out + value } else { *value };
+                }
+            }
+        }
+    }
+}
+
+/// Where a block and its operands start.
+#[derive(Clone, Copy)]
+struct Block {
+    out: *mut f32,
+    out_stride: usize,
+    a: *const f32,
+    a_strides: [usize; 2],
+    b: *const f32,
+    b_stride: usize,
+    depth: usize,
+    scale: f32,
+    accumulate: bool,
+}
+
+impl Block {
+    /// # Safety
+    ///
+    /// The operands' `m` x depth and depth x `n` values and the output's `m` x `n` are the caller's.
+    #[expect(unsafe_code, reason = "raw strided operands")]
+    unsafe fn all(self, m: usize, n: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+            // SAFETY: the host has what it is compiled for; the rest is this function's own condition.
+            return unsafe { avx::all(self, m, n) };
+        }
+        for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
+            // SAFETY: i < m and j < n, and k runs below the depth.
+            unsafe {
+                let a = |k| *self.a.add(i * self.a_strides[0] + k * self.a_strides[1]);
+                let b = |k| *self.b.add(k * self.b_stride + j);
+                let sum = self.scale * (0..self.depth).fold(0.0, |sum, k| sum + a(k) * b(k));
+                let out = self.out.add(i * self.out_stride + j);
+                *out = if self.accumulate { *out + sum } else { sum };
+            }
+        }
+    }
+
+    /// The block that starts at (row, column) of this one.
+    fn at(self, row: usize, column: usize) -> Self {
+        Self {
+            out: self.out.wrapping_add(row * self.out_stride + column),
+            a: self.a.wrapping_add(row * self.a_strides[0]),
+            b: self.b.wrapping_add(column),
+            ..self
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "raw strided operands")]
+mod avx {
+    use std::arch::x86_64::{
+        __m256, __m256i, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
+        _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_setzero_ps,
+        _mm256_setzero_si256, _mm256_storeu_ps,
+    };
+
+    use super::{Block, ROWS};
+
+    /// Values of a vector.
+    const LANES: usize = 8;
+
+    /// # Safety
+    ///
+    /// As for [`Block::all`].
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn all(block: Block, m: usize, n: usize) {
+        for row in (0..m).step_by(ROWS) {
+            let block = block.at(row, 0);
+            // SAFETY: the rows from `row` on are a part of the caller's.
+            unsafe {
+                match m - row {
+                    1 => rows::<1>(block, n),
+                    2 => rows::<2>(block, n),
+                    3 => rows::<3>(block, n),
+                    4 => rows::<4>(block, n),
+                    5 => rows::<5>(block, n),
+                    _ => rows::<ROWS>(block, n),
+                }
+            }
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn rows<const R: usize>(block: Block, n: usize) {
+        let mut column = 0;
+        // SAFETY: each step takes no more columns than are left.
+        unsafe {
+            while n - column >= 2 * LANES {
+                block.at(0, column).compute::<R, 2, false>(_mm256_setzero_si256());
+                column += 2 * LANES;
+            }
+            if n - column >= LANES {
+                block.at(0, column).compute::<R, 1, false>(_mm256_setzero_si256());
+                column += LANES;
+            }
+            if n > column {
+                block.at(0, column).compute::<R, 1, true>(first_lanes(n - column));
+            }
+        }
+    }
+
+    /// A mask of the first `count` lanes, below [`LANES`].
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn first_lanes(count: usize) -> __m256i {
+        let lanes: [i32; LANES] = std::array::from_fn(|lane| -i32::from(lane < count));
+        // SAFETY: reads the whole array.
+        unsafe { _mm256_loadu_si256(lanes.as_ptr().cast()) }
+    }
+
+    impl Block {
+        /// R rows of V vectors; where `PART`, only the lanes of `mask` exist.
+        #[inline]
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn compute<const R: usize, const V: usize, const PART: bool>(self, mask: __m256i) {
+            let mut sums = [[_mm256_setzero_ps(); V]; R];
+            let (mut a, mut b) = (self.a, self.b);
+            for _ in 0..self.depth {
+                let mut of_b = [_mm256_setzero_ps(); V];
+                // SAFETY: the caller's R x depth values of a and depth x (V vectors) of b.
+                unsafe {
+                    for (v, of_b) in of_b.iter_mut().enumerate() {
+                        *of_b = load::<PART>(b.add(v * LANES), mask);
+                    }
+                    for (i, sums) in sums.iter_mut().enumerate() {
+                        let of_a = _mm256_broadcast_ss(&*a.add(i * self.a_strides[0]));
+                        for (sum, &of_b) in sums.iter_mut().zip(&of_b) {
+                            *sum = _mm256_fmadd_ps(of_a, of_b, *sum);
+                        }
+                    }
+                }
+                a = a.wrapping_add(self.a_strides[1]);
+                b = b.wrapping_add(self.b_stride);
+            }
+            let scale = _mm256_set1_ps(self.scale);
+            for (i, sums) in sums.iter().enumerate() {
+                for (v, &sum) in sums.iter().enumerate() {
+                    // SAFETY: the caller's R x (V vectors) values of the output.
+                    unsafe {
+                        let out = self.out.add(i * self.out_stride + v * LANES);
+                        let value = if self.accumulate {
+                            _mm256_fmadd_ps(scale, sum, load::<PART>(out, mask))
+                        } else {
+                            _mm256_mul_ps(scale, sum)
+                        };
+                        if PART {
+                            _mm256_maskstore_ps(out, mask, value);
+                        } else {
+                            _mm256_storeu_ps(out, value);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn load<const PART: bool>(from: *const f32, mask: __m256i) -> __m256 {
+        // SAFETY: the caller's values, as many as the mask says where `PART`.
+        unsafe { if PART { _mm256_maskload_ps(from, mask) } else { _mm256_loadu_ps(from) } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every count of rows and of columns around a block's, a depth past one step, both layouts of a; exact, since
+    /// whole numbers below 2^24 are.
+    #[test]
+    fn a_thin_product_is_that_of_its_elements() {
+        let value = |i: usize| ((i * 31) % 13) as f32 - 6.0;
+        for m in (1..=8).chain([13]) {
+            for n in (1..=18).chain([31, 66]) {
+                for (k, accumulate) in [(1, false), (5, true), (40, true), (0, false)] {
+                    let (a, b): (Vec<f32>, Vec<f32>) =
+                        ((0..m * k).map(value).collect(), (0..k * (n + 3)).map(value).collect());
+                    let start: Vec<f32> = (0..m * (n + 1)).map(value).collect();
+                    let b_mat = Mat::strided(&b, k, n, n + 3);
+                    for a_mat in [Mat::new(&a, m, k), Mat::new(&a, k, m).t()] {
+                        let mut out = start.clone();
+                        thin(&mut out, n + 1, a_mat, b_mat, 0.5, accumulate);
+                        if a_mat.col_stride == 1 {
+                            let mut b_turned = vec![0.0; n * k];
+                            for (i, j) in (0..k).flat_map(|i| (0..n).map(move |j| (i, j))) {
+                                b_turned[j * k + i] = b[i * (n + 3) + j];
+                            }
+                            let (mut same, of_columns) = (start.clone(), Mat::new(&b_turned, n, k).t());
+                            let at = OutPointer(same.as_mut_ptr());
+                            product_of_columns(at, n + 1, a_mat, of_columns, 0.5, accumulate);
+                            assert_eq!(same, out, "{m} x {k} x {n}, by columns");
+                        }
+                        for (i, j) in (0..m).flat_map(|i| (0..=n).map(move |j| (i, j))) {
+                            let at = i * (n + 1) + j;
+                            let of_a = |k| a[i * a_mat.row_stride + k * a_mat.col_stride];
+                            let sum: f32 = (0..k).map(|k| of_a(k) * b[k * (n + 3) + j]).sum();
+                            let expected = match (j < n, accumulate) {
+                                (false, _) => start[at],
+                                (true, false) => 0.5 * sum,
+                                (true, true) => start[at] + 0.5 * sum,
+                            };
+                            assert_eq!(out[at], expected, "{m} x {k} x {n}, element {i}, {j}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
