@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """How training's speed and memory grow: with the length, the batch, the rank, the threads and the model.
 
-    python growth.py PRECEPTOR MODEL --data QUESTIONS.jsonl --out FILE.md [--updates 3] [--only NAME ...]
+    python growth.py PRECEPTOR MODEL --data QUESTIONS.jsonl --out STEM [--updates 3] [--only NAME ...]
 
 PRECEPTOR is the program, MODEL a Hugging Face directory, the small one. The large model has random weights: 1.1
 billion of them, in the shape of TinyLlama, in bf16, made in a temporary folder. Tokens are random too, the last of
 each example carries loss, nothing is shared. Each row is `preceptor bench` of one warm-up and `--updates` updates;
 the median counts. The last table is `preceptor order` of ever more rows: QUESTIONS over and over, with ids of their own.
-Writes the generated part of FILE.md. Standard library only.
+Writes STEM/NAME.json for each table and, from all there are, the generated part of STEM.md. Standard library only.
 """
 import argparse
 import json
@@ -18,6 +18,7 @@ import random
 import statistics
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -32,6 +33,7 @@ TABLES = {
     "model": [dict(model=m, batch=4) for m in ("small", "large")],
 }
 ROWS = (10_000, 100_000, 1_000_000)
+NAMES = [*TABLES, "rows"]
 LARGE = dict(
     model_type="llama", architectures=["LlamaForCausalLM"], hidden_size=2048, intermediate_size=5632,
     num_hidden_layers=22, num_attention_heads=32, num_key_value_heads=4, vocab_size=32000,
@@ -121,37 +123,42 @@ dir = "not-written"
     )
 
 
-def table(name, rows, results):
-    lines = [f"### By {name}", "", f"| {name} | real tokens/s | MFU, % | activations, MiB | process, MiB |",
-             "| --- | --- | --- | --- | --- |"]
-    for row, found in zip(rows, results):
-        label = {"small": "135M", "large": "1.1B, random"}.get(row[name], row[name])
-        lines.append(f"| {label} | {found['speed']:.0f} | {100 * found['work']:.0f} | {found['arena']:.0f} | {found['process']:.0f} |")
+COLUMNS = dict(
+    megabytes=("MB", "{:.0f}"), seconds=("seconds", "{:.2f}"), speed=("real tokens/s", "{:.0f}"),
+    work=("MFU, %", "{:.0%}"), arena=("activations, MiB", "{:.0f}"), process=("process, MiB", "{:.0f}"),
+)
+
+
+def table(saved):
+    name, rows = saved["name"], saved["rows"]
+    columns = [(key, *form) for key, form in COLUMNS.items() if key in rows[0]["found"]]
+    heads = [name, *(head for _, head, _ in columns)]
+    lines = [f"### By {name}", "", f"{saved['about']}", "", f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    for row in rows:
+        cells = [str(row["label"]), *(form.format(row["found"][key]).rstrip("%") for key, _, form in columns)]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def order(options, scratch):
-    """Seconds and memory of ordering, best of three, by categories and difficulty."""
-    lines = ["| rows | MB | seconds | memory, MiB |", "| --- | --- | --- | --- |"]
+def order(options, scratch, rows):
+    """Seconds and memory of ordering by category and difficulty: the best of three."""
     questions = [json.loads(line) for line in open(options.data)]
     numbers, data = random.Random(3), scratch / "rows.jsonl"
-    for rows in ROWS:
-        with open(data, "w") as out:
-            for i in range(rows):
-                question = questions[i % len(questions)] | dict(id=f"q{i}", difficulty=round(numbers.random(), 4))
-                out.write(json.dumps(question, ensure_ascii=False) + "\n")
-        command = [options.preceptor, "order", "--data", data, "--strategy", "interleaved-curriculum", "--out", scratch / "order.jsonl"]
-        runs = []
-        for _ in range(3):
-            start = time.perf_counter()
-            process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-            _, status, usage = os.wait4(process.pid, 0)
-            assert status == 0, f"order of {rows} rows failed"
-            runs.append((time.perf_counter() - start, usage.ru_maxrss / 1024))
-        seconds, memory = min(runs)
-        lines.append(f"| {rows:,} | {data.stat().st_size / 1e6:.0f} | {seconds:.2f} | {memory:.0f} |")
-        print("order", lines[-1], flush=True)
-    return "### `order`, by rows\n\n" + "\n".join(lines) + "\n"
+    with open(data, "w") as out:
+        for i in range(rows):
+            question = questions[i % len(questions)] | dict(id=f"q{i}", difficulty=round(numbers.random(), 4))
+            out.write(json.dumps(question, ensure_ascii=False) + "\n")
+    command = [options.preceptor, "order", "--data", data, "--strategy", "interleaved-curriculum"]
+    runs = []
+    for _ in range(3):
+        start = time.perf_counter()
+        process = subprocess.Popen([*command, "--out", scratch / "order.jsonl"], stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            sys.exit(f"error: ordering {rows} rows failed")
+        runs.append((time.perf_counter() - start, usage.ru_maxrss / 1024))
+    seconds, memory = min(runs)
+    return dict(megabytes=data.stat().st_size / 1e6, seconds=seconds, process=memory)
 
 
 def processor():
@@ -167,29 +174,41 @@ def main():
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--updates", type=int, default=3)
-    names = [*TABLES, "order"]
     parser.add_argument("--data", type=pathlib.Path, required=True)
-    parser.add_argument("--only", nargs="+", choices=names, default=names)
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    machine = f"{processor()}, {os.cpu_count()} threads"
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
         folders = dict(small=options.model.resolve(), large=scratch / "large")
         if "model" in options.only:
             folders["large"].mkdir()
             write_large(folders["large"])
-        text = f"{processor()}, {os.cpu_count()} threads; medians of {options.updates} updates after 1.\n"
-        for name in (name for name in TABLES if name in options.only):
-            results = []
-            for row in TABLES[name]:
-                results.append(measure(options, scratch, folders, row))
-                print(name, row[name], {k: round(v, 2) for k, v in results[-1].items()}, flush=True)
-            text += "\n" + table(name, TABLES[name], results)
-        if "order" in options.only:
-            text += "\n" + order(options, scratch)
+        for name in options.only:
+            rows = []
+            for row in TABLES.get(name) or [dict(rows=n) for n in ROWS]:
+                if name == "rows":
+                    label, found = f"{row[name]:,}", order(options, scratch, row[name])
+                else:
+                    label = {"small": "135M", "large": "1.1B, random"}.get(row[name], row[name])
+                    found = measure(options, scratch, folders, row)
+                rows.append(dict(label=label, found=found))
+                print(name, label, {key: round(value, 2) for key, value in found.items()}, flush=True)
+            about = f"{machine}; the best of three runs of `order`." if name == "rows" else \
+                f"{machine}; medians of {options.updates} updates after 1."
+            (options.out / f"{name}.json").write_text(json.dumps(dict(name=name, about=about, rows=rows), indent=1) + "\n")
+    write_page(options.out)
+
+
+def write_page(stem):
     start, end = "<!-- generated by `cargo xtask growth` -->", "<!-- end of the generated part -->"
-    old = options.out.read_text() if options.out.exists() else f"# How training on a CPU grows\n\n{start}\n{end}\n"
+    page = stem.with_suffix(".md")
+    saved = [stem / f"{name}.json" for name in NAMES]
+    text = "\n".join(table(json.loads(file.read_text())) for file in saved if file.exists())
+    old = page.read_text() if page.exists() else f"# How the CPU's work grows\n\n{start}\n{end}\n"
     before, rest = old.split(start)
-    options.out.write_text(f"{before}{start}\n\n{text}\n{end}{rest.split(end)[1]}")
+    page.write_text(f"{before}{start}\n\n{text}\n{end}{rest.split(end)[1]}")
 
 
 if __name__ == "__main__":

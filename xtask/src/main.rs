@@ -125,7 +125,7 @@ fn growth(arguments: &[&str]) -> Result<()> {
         .arg("--data")
         .arg(root().join("assets/demo/questions.jsonl"))
         .arg("--out")
-        .arg(root().join("docs/benchmarks/cpu_growth.md"))
+        .arg(root().join("docs/benchmarks/cpu_growth"))
         .args(arguments))
 }
 
