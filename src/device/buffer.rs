@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use memmap2::MmapMut;
+
 /// Row-major f32 `[rows, cols]` on a device. Its memory goes back to the device when it is dropped.
 #[derive(Debug)]
 pub struct Buffer {
-    values: Vec<f32>,
+    values: Values,
     rows: usize,
     cols: usize,
     memory: Arc<Memory>,
@@ -15,7 +17,8 @@ pub struct Buffer {
 
 impl Buffer {
     pub(super) fn new(memory: &Arc<Memory>, rows: usize, cols: usize) -> Self {
-        Self { values: memory.take(rows * cols), rows, cols, memory: Arc::clone(memory) }
+        let values = memory.take(rows * cols);
+        Self { values, rows, cols, memory: Arc::clone(memory) }
     }
 
     /// Number of rows.
@@ -30,17 +33,17 @@ impl Buffer {
 
     /// Bytes of memory that it holds.
     pub fn bytes(&self) -> usize {
-        bytes(&self.values)
+        self.values.bytes()
     }
 
     /// All values, row after row.
     pub fn values(&self) -> &[f32] {
-        &self.values[..self.rows * self.cols]
+        &self.values.get()[..self.rows * self.cols]
     }
 
     /// All values, row after row.
     pub fn values_mut(&mut self) -> &mut [f32] {
-        &mut self.values[..self.rows * self.cols]
+        &mut self.values.get_mut()[..self.rows * self.cols]
     }
 
     /// A run of values, seen as a vector.
@@ -78,7 +81,7 @@ impl Buffer {
 
     /// One row.
     pub fn row(&self, row: usize) -> &[f32] {
-        &self.values[row * self.cols..(row + 1) * self.cols]
+        &self.values.get()[row * self.cols..(row + 1) * self.cols]
     }
 }
 
@@ -114,6 +117,51 @@ impl Drop for Buffer {
     }
 }
 
+/// Zeroed memory. An allocator keeps what large buffers leave, a piece for each thread that ever took one; the system
+/// takes it all back.
+#[derive(Debug)]
+enum Values {
+    Small(Vec<f32>),
+    Pages(MmapMut),
+}
+
+impl Default for Values {
+    fn default() -> Self {
+        Self::Small(Vec::new())
+    }
+}
+
+impl Values {
+    /// Values from which on pages are used: fewer would waste much of their last.
+    const PAGES: usize = 1 << 14;
+
+    fn new(len: usize) -> Self {
+        if len < Self::PAGES {
+            return Self::Small(vec![0.0; len]);
+        }
+        let bytes = len * size_of::<f32>();
+        Self::Pages(MmapMut::map_anon(bytes).unwrap_or_else(|e| panic!("no memory for {bytes} bytes: {e}")))
+    }
+
+    fn get(&self) -> &[f32] {
+        match self {
+            Self::Small(values) => values,
+            Self::Pages(pages) => bytemuck::cast_slice(pages),
+        }
+    }
+
+    fn get_mut(&mut self) -> &mut [f32] {
+        match self {
+            Self::Small(values) => values,
+            Self::Pages(pages) => bytemuck::cast_slice_mut(pages),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        size_of_val(self.get())
+    }
+}
+
 /// Memory of freed buffers by length, so that a training step touches fresh pages only once.
 ///
 /// Free and used memory together stay within 1/8 of the most that was ever used at once, however batches
@@ -130,7 +178,7 @@ const SLACK: f64 = 1.125;
 
 #[derive(Debug, Default)]
 struct Shelves {
-    free: BTreeMap<usize, Vec<Vec<f32>>>,
+    free: BTreeMap<usize, Vec<Values>>,
     free_bytes: usize,
     used_bytes: usize,
     peak_bytes: usize,
@@ -138,13 +186,13 @@ struct Shelves {
 
 impl Shelves {
     /// A free buffer of at least `len` values and at most twice that.
-    fn reuse(&mut self, len: usize) -> Option<Vec<f32>> {
+    fn reuse(&mut self, len: usize) -> Option<Values> {
         let (&found, shelf) = self.free.range_mut(len..=2 * len).next()?;
         let values = shelf.pop()?;
         if shelf.is_empty() {
             self.free.remove(&found);
         }
-        self.free_bytes -= bytes(&values);
+        self.free_bytes -= values.bytes();
         Some(values)
     }
 
@@ -154,16 +202,12 @@ impl Shelves {
         while self.free_bytes + self.used_bytes > limit {
             let Some(mut shelf) = self.free.last_entry() else { return };
             let dropped = shelf.get_mut().pop();
-            self.free_bytes -= dropped.as_deref().map_or(0, bytes);
+            self.free_bytes -= dropped.map_or(0, |values| values.bytes());
             if shelf.get().is_empty() {
                 shelf.remove();
             }
         }
     }
-}
-
-fn bytes(values: &[f32]) -> usize {
-    size_of_val(values)
 }
 
 impl Memory {
@@ -172,29 +216,29 @@ impl Memory {
         Self { blank: true, ..Self::default() }
     }
 
-    fn take(&self, len: usize) -> Vec<f32> {
+    fn take(&self, len: usize) -> Values {
         let class = size_class(len);
         let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
         let found = shelves.reuse(class);
-        shelves.used_bytes += found.as_deref().map_or(class * size_of::<f32>(), bytes);
+        shelves.used_bytes += found.as_ref().map_or(class * size_of::<f32>(), Values::bytes);
         shelves.peak_bytes = shelves.peak_bytes.max(shelves.used_bytes);
         if found.is_none() {
             shelves.trim();
         }
         drop(shelves);
-        let mut values = found.unwrap_or_else(|| vec![0.0; class]);
+        let mut values = found.unwrap_or_else(|| Values::new(class));
         // A read before the first write must show in tests, not pass by luck.
         if cfg!(debug_assertions) && !self.blank {
-            values.fill(f32::NAN);
+            values.get_mut().fill(f32::NAN);
         }
         values
     }
 
-    fn give_back(&self, values: Vec<f32>) {
+    fn give_back(&self, values: Values) {
         let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
-        shelves.used_bytes -= bytes(&values);
-        shelves.free_bytes += bytes(&values);
-        shelves.free.entry(values.len()).or_default().push(values);
+        shelves.used_bytes -= values.bytes();
+        shelves.free_bytes += values.bytes();
+        shelves.free.entry(values.get().len()).or_default().push(values);
     }
 
     /// Bytes that are in use, size classes included.
@@ -244,7 +288,7 @@ mod tests {
             let shelves = memory.shelves.lock().unwrap();
             let held = shelves.free_bytes + shelves.used_bytes;
             assert!(held as f64 <= SLACK * shelves.peak_bytes as f64, "{held} bytes held");
-            let counted: usize = shelves.free.values().flatten().map(|v| bytes(v)).sum();
+            let counted: usize = shelves.free.values().flatten().map(Values::bytes).sum();
             assert_eq!((counted, shelves.used_bytes), (shelves.free_bytes, 0));
         }
     }
