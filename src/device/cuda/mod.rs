@@ -74,7 +74,7 @@ impl Cuda {
         }
         let stream = context.new_stream().map_err(|e| failed("make a stream", e))?;
         let (sources, cache) = (options.sources.clone(), options.cache.clone());
-        let modules = Modules::new(Arc::clone(&context), nvrtc, target, sources, cache);
+        let modules = Modules::new(Arc::clone(&context), nvrtc, target, sources, cache)?;
         Ok(Self { gpu, modules, stream, context })
     }
 

@@ -1,8 +1,9 @@
 //! Kernels ready to launch: compiled on first use, kept in memory and, compiled, on disk.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{env, fs};
 
@@ -21,11 +22,10 @@ use crate::base::{Result, files, hash};
 pub(super) struct Modules {
     context: Arc<CudaContext>,
     nvrtc: Nvrtc,
-    target: (Form, u32),
+    form: Form,
+    capability: u32,
     sources: Sources,
     cache: Option<PathBuf>,
-    /// Whether the driver has refused a CUBIN for its own device, as one that runs PTX only does.
-    wants_ptx: AtomicBool,
     files: Mutex<HashMap<&'static str, Arc<File>>>,
     functions: Mutex<HashMap<Entry, Arc<Function>>>,
 }
@@ -50,19 +50,25 @@ impl Modules {
     pub(super) fn new(
         context: Arc<CudaContext>,
         nvrtc: Nvrtc,
-        target: (Form, u32),
+        (form, capability): (Form, u32),
         sources: Sources,
         cache: Option<PathBuf>,
-    ) -> Self {
-        Self {
-            context,
-            nvrtc,
-            target,
-            sources,
-            cache,
-            wants_ptx: AtomicBool::new(target.0 == Form::Ptx),
-            files: Mutex::default(),
-            functions: Mutex::default(),
+    ) -> Result<Self> {
+        let (files, functions) = Default::default();
+        let mut modules = Self { context, nvrtc, form, capability, sources, cache, files, functions };
+        if form == Form::Cubin && !modules.takes_machine_code()? {
+            modules.form = Form::Ptx;
+        }
+        Ok(modules)
+    }
+
+    /// Whether the driver takes machine code for its own device; one that executes PTX only does not. A kernel that
+    /// does nothing asks: the others take seconds to compile.
+    fn takes_machine_code(&self) -> Result<bool> {
+        let text = Cow::Borrowed("extern \"C\" __global__ void nothing() {}");
+        match self.load(&Source { path: "nothing.cu".into(), text, headers: Vec::new() })? {
+            Err(DriverError(CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU)) => Ok(false),
+            loaded => loaded.map(|_| true).map_err(|e| failed("load a module", e)),
         }
     }
 
@@ -88,29 +94,17 @@ impl Modules {
             return Ok(Arc::clone(found));
         }
         let source = self.sources.read(name)?;
-        let module = self.load(&source)?;
+        let module = self.load(&source)?.map_err(|e| failed("load the module", e).file(&source.path))?;
         let file = Arc::new(File { source, module });
         files.insert(name, Arc::clone(&file));
         Ok(file)
     }
 
-    /// Machine code first; PTX where the driver takes no machine code.
-    fn load(&self, source: &Source) -> Result<Arc<CudaModule>> {
-        if !self.wants_ptx.load(Ordering::Relaxed) {
-            match self.context.load_module(Ptx::from_binary(self.image(source, Form::Cubin)?)) {
-                Err(DriverError(CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU)) => {
-                    self.wants_ptx.store(true, Ordering::Relaxed);
-                }
-                loaded => return loaded.map_err(|e| failed("load the module", e).file(&source.path)),
-            }
-        }
-        let loaded = self.context.load_module(Ptx::from_binary(self.image(source, Form::Ptx)?));
-        loaded.map_err(|e| failed("load the PTX module", e).file(&source.path))
-    }
-
-    fn image(&self, source: &Source, form: Form) -> Result<Vec<u8>> {
-        let target = Target::new(form, self.target.1, source);
-        compile(&self.nvrtc, source, target, self.cache.as_deref())
+    /// Compiles a file and hands it to the driver, whose answer is the inner result.
+    fn load(&self, source: &Source) -> Result<std::result::Result<Arc<CudaModule>, DriverError>> {
+        let target = Target::new(self.form, self.capability, source);
+        let image = compile(&self.nvrtc, source, target, self.cache.as_deref())?;
+        Ok(self.context.load_module(Ptx::from_binary(image)))
     }
 }
 

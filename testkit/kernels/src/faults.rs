@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::budgets::Budgets;
 use crate::report::Checked;
-use crate::run::{self, Setup};
+use crate::run::{self, Ran, Setup};
 use crate::{gate, stand_in};
 
 /// One fault.
@@ -58,7 +58,8 @@ pub fn all(folder: &Path, kernels: &[String]) -> Result<Vec<Fault>> {
 }
 
 impl Fault {
-    /// Who catches it. The compile gate is asked only where it is said to: it takes longer than the cases.
+    /// Who finds something, up to the first case or architecture on which the row's catcher does. The compile gate is
+    /// asked only where it is said to: it takes longer than the cases.
     fn seed_and_run(&self, setup: &Setup, nvdisasm: &Path, budgets: &Budgets) -> Result<BTreeSet<String>> {
         let folder =
             tempfile::tempdir().map_err(|e| Error::environment(format!("no temporary folder: {e}")))?;
@@ -66,19 +67,28 @@ impl Fault {
         // what is compiled once for a fault is of no use later
         let sources = Sources::Folder(folder.path().into());
         let setup = Setup { sources, cache: None, ..setup.clone() };
-        let mut checked = Checked { file: self.kernel.clone(), ..Checked::default() };
         if self.caught_by == "gate" {
-            let nvrtc = Nvrtc::open(setup.nvrtc.as_deref())?;
-            match gate::measure(&nvrtc, nvdisasm, &setup.sources.read(&self.kernel)?) {
-                Ok(measured) => checked.faults = gate::faults(&self.kernel, &measured, budgets),
-                Err(e) => checked.faults.push(e.to_string()),
-            }
-        } else {
-            checked.ran =
-                run::apart(&setup, stand_in::device_for(&self.kernel), std::slice::from_ref(&self.kernel))?;
+            let objects = self.gate_objects(&setup, nvdisasm, budgets)?;
+            return Ok(objects.then(|| "gate".to_owned()).into_iter().collect());
         }
-        let exceeded = !checked.exceeded(budgets).is_empty();
-        Ok(catchers(&checked, exceeded))
+        let (device, kernels) = (stand_in::device_for(&self.kernel), std::slice::from_ref(&self.kernel));
+        let ran = run::apart(&setup, device, kernels, Some(&self.caught_by))?;
+        let mut by: BTreeSet<String> = ran.iter().flat_map(Ran::caught_by).collect();
+        // budgets are for the largest case, and only a run that no other check stops comes to it
+        let checked = Checked { file: self.kernel.clone(), ran, ..Checked::default() };
+        if self.caught_by == "counters" && !checked.exceeded(budgets).is_empty() {
+            by.insert(self.caught_by.clone());
+        }
+        Ok(by)
+    }
+
+    fn gate_objects(&self, setup: &Setup, nvdisasm: &Path, budgets: &Budgets) -> Result<bool> {
+        let (nvrtc, source) = (Nvrtc::open(setup.nvrtc.as_deref())?, setup.sources.read(&self.kernel)?);
+        let objects = |capability| match gate::measure(&nvrtc, nvdisasm, &source, &[capability]) {
+            Ok(measured) => !gate::faults(&self.kernel, &measured, budgets).is_empty(),
+            Err(_) => true,
+        };
+        Ok(gate::capabilities(&source).into_iter().any(objects))
     }
 
     /// Writes all kernels and headers into a folder, one of them broken: a case may launch other kernels too.
@@ -138,19 +148,4 @@ pub fn seed_all(
         }
     });
     done.into_inner().expect("no thread panics").into_values().collect()
-}
-
-/// Who caught what is wrong with a kernel.
-fn catchers(checked: &Checked, exceeded: bool) -> BTreeSet<String> {
-    let mut by = BTreeSet::new();
-    by.extend((!checked.faults.is_empty()).then(|| "gate".to_owned()));
-    by.extend(exceeded.then(|| "counters".to_owned()));
-    for ran in &checked.ran {
-        by.extend(ran.error.is_some().then(|| "error".to_owned()));
-        by.extend(ran.comparisons.iter().any(|c| !c.within_maximum()).then(|| "result".to_owned()));
-        by.extend(ran.comparisons.iter().any(|c| !c.within_rms()).then(|| "rms".to_owned()));
-        let findings = ran.launches.iter().flat_map(|launch| &launch.findings);
-        by.extend(findings.map(|finding| finding.check.clone()));
-    }
-    by
 }

@@ -49,10 +49,18 @@ impl Measured {
     }
 }
 
-/// Compiles `source` for every architecture, or the only one that it is for; by entry.
-pub fn measure(nvrtc: &Nvrtc, nvdisasm: &Path, source: &Source) -> Result<BTreeMap<String, Measured>> {
-    let only = source.only();
-    let capabilities = only.as_ref().map_or(&CAPABILITIES[..], std::slice::from_ref);
+/// The architectures that a file must compile for: all, or the only one that it is written for.
+pub fn capabilities(source: &Source) -> Vec<u32> {
+    source.only().map_or_else(|| CAPABILITIES.to_vec(), |only| vec![only])
+}
+
+/// Compiles `source` for these architectures; by entry.
+pub fn measure(
+    nvrtc: &Nvrtc,
+    nvdisasm: &Path,
+    source: &Source,
+    capabilities: &[u32],
+) -> Result<BTreeMap<String, Measured>> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::new());
     let work = || {

@@ -139,6 +139,9 @@ struct Run {
     /// The modelled device
     #[arg(long)]
     device: Option<String>,
+    /// Stop after the first case that this check (`result`, `shared-race`, ...) finds wrong
+    #[arg(long)]
+    until: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -210,7 +213,12 @@ fn main() -> ExitCode {
 
 impl Run {
     fn run(&self) -> Result<bool> {
-        let ran = run::here(&self.common.setup(), self.device.as_deref(), &self.common.kernels()?)?;
+        let ran = run::here(
+            &self.common.setup(),
+            self.device.as_deref(),
+            &self.common.kernels()?,
+            self.until.as_deref(),
+        )?;
         println!("{}", serde_json::to_string(&ran).expect("plain data"));
         Ok(ran.iter().all(Ran::passes))
     }
@@ -225,7 +233,8 @@ impl Check {
         if let Some(nvdisasm) = &self.nvdisasm {
             let nvrtc = Nvrtc::open(setup.nvrtc.as_deref())?;
             for kernel in &mut checked {
-                match gate::measure(&nvrtc, nvdisasm, &setup.sources.read(&kernel.file)?) {
+                let source = setup.sources.read(&kernel.file)?;
+                match gate::measure(&nvrtc, nvdisasm, &source, &gate::capabilities(&source)) {
                     Ok(measured) => kernel.measured = measured,
                     Err(e) => kernel.faults.push(e.to_string()),
                 }
@@ -375,11 +384,11 @@ fn cases(setup: &Setup, kernels: &[String]) -> Result<Vec<Ran>> {
         return Ok(Vec::new());
     }
     if setup.stand_in.is_none() {
-        return run::here(setup, None, kernels);
+        return run::here(setup, None, kernels, None);
     }
     let mut all = Vec::new();
     for device in stand_in::DEVICES {
-        all.extend(run::apart(setup, device, kernels)?);
+        all.extend(run::apart(setup, device, kernels, None)?);
     }
     Ok(all)
 }

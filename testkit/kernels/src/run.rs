@@ -1,5 +1,6 @@
 //! Running cases, in a process of their own for each modelled device: a driver is loaded once a process.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -43,6 +44,18 @@ impl Ran {
     /// The number of findings.
     pub fn findings(&self) -> usize {
         self.launches.iter().map(|launch| launch.findings.len()).sum()
+    }
+
+    /// Who found what is wrong: `error`, `result`, `rms`, or a check's name.
+    pub fn caught_by(&self) -> BTreeSet<String> {
+        let wrong = [
+            ("error", self.error.is_some()),
+            ("result", !self.comparisons.iter().all(Comparison::within_maximum)),
+            ("rms", !self.comparisons.iter().all(Comparison::within_rms)),
+        ];
+        let wrong = wrong.into_iter().filter(|(_, wrong)| *wrong).map(|(name, _)| name.to_owned());
+        let findings = self.launches.iter().flat_map(|launch| &launch.findings);
+        wrong.chain(findings.map(|finding| finding.check.clone())).collect()
     }
 
     /// The launch that a cost is about.
@@ -111,8 +124,14 @@ impl Setup {
     }
 }
 
-/// Runs the cases of `kernels` in this process, on the modelled device `key` or on the machine's first GPU.
-pub fn here(setup: &Setup, key: Option<&str>, kernels: &[String]) -> Result<Vec<Ran>> {
+/// Runs the cases of `kernels` in this process, on the modelled device `key` or on the machine's first GPU; all, or
+/// those up to the first that is `caught_by` a certain check.
+pub fn here(
+    setup: &Setup,
+    key: Option<&str>,
+    kernels: &[String],
+    caught_by: Option<&str>,
+) -> Result<Vec<Ran>> {
     let stand_in = setup.stand_in_as(key)?;
     let cuda = setup.open()?;
     let device = key.map_or_else(|| cuda.gpu().name.clone(), str::to_owned);
@@ -133,7 +152,7 @@ pub fn here(setup: &Setup, key: Option<&str>, kernels: &[String]) -> Result<Vec<
         };
         // A driver error stays with its process: nothing that follows could be believed.
         let broken = error.is_some();
-        all.push(Ran {
+        let ran = Ran {
             device: device.clone(),
             kernel: case.kernel.to_owned(),
             case: case.name,
@@ -141,8 +160,10 @@ pub fn here(setup: &Setup, key: Option<&str>, kernels: &[String]) -> Result<Vec<
             costs: outcome.costs,
             launches,
             error,
-        });
-        if broken {
+        };
+        let caught = caught_by.is_some_and(|check| ran.caught_by().contains(check));
+        all.push(ran);
+        if broken || caught {
             break;
         }
     }
@@ -150,12 +171,12 @@ pub fn here(setup: &Setup, key: Option<&str>, kernels: &[String]) -> Result<Vec<
 }
 
 /// As [`here`], by this program in a process of its own.
-pub fn apart(setup: &Setup, key: &str, kernels: &[String]) -> Result<Vec<Ran>> {
+pub fn apart(setup: &Setup, key: &str, kernels: &[String], caught_by: Option<&str>) -> Result<Vec<Ran>> {
     let program =
         std::env::current_exe().map_err(|e| Error::environment(format!("cannot find myself: {e}")))?;
     let mut command = Command::new(program);
     command.arg("run").args(kernels).args(["--device", key]);
-    command.args(setup.arguments());
+    command.args(caught_by.map(|check| format!("--until={check}"))).args(setup.arguments());
     let output = command.stderr(Stdio::inherit()).output();
     let output = output.map_err(|e| Error::environment(format!("cannot start myself: {e}")))?;
     serde_json::from_slice(&output.stdout)

@@ -116,7 +116,7 @@ fn a_kernel_gets_what_it_declares() {
         files.map(|f| f.unwrap()).map(|f| (f.path(), f.metadata().unwrap().modified().unwrap())).collect()
     };
     let before = cached();
-    assert_eq!(before.len(), 2, "machine code, which the stand-in refuses, and PTX");
+    assert_eq!(before.len(), 2, "the machine code that the stand-in refuses, and PTX");
     let again = Cuda::open(&Options {
         index: 0,
         nvrtc: libraries().map(Path::to_owned),
@@ -180,7 +180,7 @@ fn a_kernel_that_does_not_compile_names_its_file_and_line() {
         return;
     };
     let error = cuda.unwrap().launch(SCALE, Grid::line(1, 32), &[Arg::int(1)]).unwrap_err().to_string();
-    assert!(error.starts_with("rmsnorm.cu: it does not compile for sm_80"), "{error}");
+    assert!(error.starts_with("rmsnorm.cu: it does not compile for compute_80"), "{error}");
     assert!(error.contains("rmsnorm.cu(3): error: identifier \"m\" is undefined"), "{error}");
 }
 
