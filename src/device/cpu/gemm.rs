@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use super::Cpu;
 use crate::device::Buffer;
 
-pub use thin::thin;
+pub use thin::{ROWS as THIN_ROWS, thin};
 
 /// Rows that are turned side by side.
 const TURNED: usize = 8;
@@ -265,10 +265,10 @@ fn product(out: OutPointer, out_stride: usize, term: Term<'_>, accumulate: bool)
         return;
     }
     if m <= THIN && b.col_stride == 1 {
-        return thin::product(out, out_stride, a, b, scale, accumulate);
+        return thin::product(out, out_stride, term, accumulate);
     }
     if m <= THIN && b.row_stride == 1 && a.col_stride == 1 {
-        return thin::product_of_columns(out, out_stride, a, b, scale, accumulate);
+        return thin::product_of_columns(out, out_stride, term, accumulate);
     }
     assert!(a.data.len() >= a.span() && b.data.len() >= b.span(), "gemm: an operand is too small");
     // SAFETY: the assertion above keeps every element (i, j) of the operands inside its slice. Callers checked that

@@ -9,7 +9,7 @@ mod peaks;
 pub mod simd;
 
 pub use exp::exp;
-pub use gemm::{Mat, Sum, Term, thin};
+pub use gemm::{Mat, Sum, THIN_ROWS, Term, thin};
 
 use std::sync::{Arc, OnceLock};
 

@@ -4,8 +4,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::block::{KEYS, LANES, ROWS, Seen, Turned, cut, put, shares};
-use super::layout::{KeyTile, QueryTile};
+use super::block::{KEYS, LANES, ROWS, Turned};
+use super::layout::{KeyTile, QueryTile, cut};
+use super::seen::Seen;
+use super::shares::{put, shares};
 use super::{Heads, Layout};
 use crate::device::cpu::simd::{self, widest};
 use crate::device::cpu::{Mat, exp, thin};

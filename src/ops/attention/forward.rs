@@ -5,8 +5,10 @@
 
 use rayon::prelude::*;
 
-use super::block::{KEYS, LANES, ROWS, Seen, Turned, cut, put, shares};
-use super::layout::QueryTile;
+use super::block::{KEYS, LANES, ROWS, Turned};
+use super::layout::{QueryTile, cut};
+use super::seen::Seen;
+use super::shares::{put, shares};
 use super::{Heads, Layout};
 use crate::device::cpu::simd::widest;
 use crate::device::cpu::{Mat, exp, thin};

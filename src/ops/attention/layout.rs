@@ -52,7 +52,7 @@ impl Layout {
         for CachedRun { before, start, queries } in runs {
             let first = query_tokens.len();
             query_tokens.extend(queries);
-            for rows in tiles(first..query_tokens.len()) {
+            for rows in cut(first..query_tokens.len(), TILE) {
                 let last = query_tokens[rows.end - 1] as usize;
                 let keys = before.iter().cloned().chain(std::iter::once(start..last + 1)).collect();
                 query_tiles.push(QueryTile { rows, keys });
@@ -77,14 +77,14 @@ impl Layout {
                 .iter()
                 .map(|&s| forest.segments[s as usize].range())
                 .collect();
-            for rows in tiles(rows_from(segment.start)..rows_from(segment.start + segment.len)) {
+            for rows in cut(rows_from(segment.start)..rows_from(segment.start + segment.len), TILE) {
                 let last = query_tokens[rows.end - 1] as usize;
                 let mut keys = ancestors.clone();
                 keys.push(range.start..last + 1);
                 query_tiles.push(QueryTile { rows, keys });
             }
             ends.extend(std::iter::repeat_n(subtree_end[index], range.len()));
-            for tokens in tiles(range) {
+            for tokens in cut(range, TILE) {
                 let rows = rows_from(tokens.start as u32)..rows_from(subtree_end[index]);
                 if !rows.is_empty() {
                     key_tiles.push(KeyTile { tokens, rows });
@@ -136,11 +136,11 @@ impl Layout {
     /// The key ranges of a tile, cut by the window of its first row.
     pub(super) fn keys_of(&self, tile: &QueryTile, heads: &Heads) -> Vec<Range<usize>> {
         let first = heads.first_position(self.position_of_row(tile.rows.start));
-        let cut = |range: &Range<usize>| {
+        let in_window = |range: &Range<usize>| {
             let skip = first.saturating_sub(self.positions[range.start]) as usize;
             (range.start + skip).min(range.end)..range.end
         };
-        tile.keys.iter().map(cut).filter(|r| !r.is_empty()).collect()
+        tile.keys.iter().map(in_window).filter(|r| !r.is_empty()).collect()
     }
 
     /// The first key that `row`, a row of `tile`, sees.
@@ -154,7 +154,7 @@ impl Layout {
     /// The query rows of a key tile in chunks; chunks whose every row is past the window are left out.
     pub(super) fn rows_of(&self, tile: &KeyTile, heads: &Heads) -> impl Iterator<Item = Range<usize>> {
         let last_key = self.positions[tile.tokens.end - 1];
-        tiles(tile.rows.clone()).filter(move |rows| {
+        cut(tile.rows.clone(), TILE).filter(move |rows| {
             rows.clone().any(|row| heads.first_position(self.position_of_row(row)) <= last_key)
         })
     }
@@ -168,6 +168,8 @@ impl Layout {
     }
 }
 
-fn tiles(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-    range.clone().step_by(TILE).map(move |start| start..(start + TILE).min(range.end))
+/// Cuts `range` into parts of at most `step`.
+pub(super) fn cut(range: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = range.end;
+    range.step_by(step).map(move |start| start..(start + step).min(end))
 }

@@ -18,6 +18,8 @@ mod block;
 pub mod cuda;
 mod forward;
 mod layout;
+mod seen;
+mod shares;
 
 pub use backward::{Saved, backward};
 pub use forward::forward;

@@ -4,10 +4,10 @@
 //! output stays in registers, 12 of AVX's 16 vectors, while k runs over rows of b; a's values are broadcast. Every
 //! sum has the order of k.
 
-use super::{Mat, OutPointer};
+use super::{Mat, OutPointer, Term};
 
 /// Rows of a block.
-const ROWS: usize = 6;
+pub const ROWS: usize = 6;
 
 /// Values of a row of b up to which a block reads all of k at once. The rows of a wider b may lie in memory far
 /// apart, where the processor reads ahead in a few rows, but not in hundreds.
@@ -28,53 +28,49 @@ pub fn thin(out: &mut [f32], out_stride: usize, a: Mat<'_>, b: Mat<'_>, scale: f
         return;
     }
     assert!(out_stride >= n && out.len() >= (m - 1) * out_stride + n, "gemm: out is too small");
-    product(OutPointer(out.as_mut_ptr()), out_stride, a, b, scale, accumulate);
+    product(OutPointer(out.as_mut_ptr()), out_stride, Term { a, b, scale }, accumulate);
 }
 
 /// As [`thin`], where the m x n values of `out` belong to the caller.
-pub(super) fn product(
-    out: OutPointer,
-    out_stride: usize,
-    a: Mat<'_>,
-    b: Mat<'_>,
-    scale: f32,
-    accumulate: bool,
-) {
-    let (m, n, k) = (a.rows, b.cols, a.cols);
-    assert_eq!((b.rows, b.col_stride), (k, 1), "gemm: {m} x {k} times {} x {n}", b.rows);
-    assert!(a.data.len() >= a.span() && b.data.len() >= b.span(), "gemm: an operand is too small");
-    let depth = if n <= NARROW { k.max(1) } else { DEPTH };
-    for first in (0..k.max(1)).step_by(depth) {
-        let block = Block {
-            out: out.0,
-            out_stride,
-            a: a.data.as_ptr().wrapping_add(first * a.col_stride),
-            a_strides: [a.row_stride, a.col_stride],
-            b: b.data.as_ptr().wrapping_add(first * b.row_stride),
-            b_stride: b.row_stride,
-            depth: depth.min(k - first),
-            scale,
-            accumulate: accumulate || first > 0,
-        };
-        // SAFETY: the assertions above keep every value (i, j) of the operands inside its slice, and callers hold
-        // the m x n values of `out` alone.
+pub(super) fn product(out: OutPointer, out_stride: usize, term: Term<'_>, accumulate: bool) {
+    for step in steps(out, out_stride, term, accumulate) {
+        // SAFETY: `steps` checked the operands; callers hold the m x n values of `out` alone.
         #[expect(unsafe_code, reason = "blocks of strided matrices, which slices cannot express")]
         unsafe {
-            block.all(m, n);
+            step.all(term.a.rows, term.b.cols);
         }
     }
 }
 
-/// As [`product`], but it is the columns of b that have no gaps, as where b is a weight's transpose: b is read row by
-/// row of that weight, a is turned.
-pub(super) fn product_of_columns(
+/// The whole product as blocks, each of some values of k, to be computed in this order.
+fn steps(
     out: OutPointer,
     out_stride: usize,
-    a: Mat<'_>,
-    b: Mat<'_>,
-    scale: f32,
+    term: Term<'_>,
     accumulate: bool,
-) {
+) -> impl Iterator<Item = Block> {
+    let Term { a, b, scale } = term;
+    let (m, n, k) = (a.rows, b.cols, a.cols);
+    assert_eq!((b.rows, b.col_stride), (k, 1), "gemm: {m} x {k} times {} x {n}", b.rows);
+    assert!(a.data.len() >= a.span() && b.data.len() >= b.span(), "gemm: an operand is too small");
+    let depth = if n <= NARROW { k.max(1) } else { DEPTH };
+    (0..k.max(1)).step_by(depth).map(move |first| Block {
+        out: out.0,
+        out_stride,
+        a: a.data.as_ptr().wrapping_add(first * a.col_stride),
+        a_strides: [a.row_stride, a.col_stride],
+        b: b.data.as_ptr().wrapping_add(first * b.row_stride),
+        b_stride: b.row_stride,
+        depth: depth.min(k - first),
+        scale,
+        accumulate: accumulate || first > 0,
+    })
+}
+
+/// As [`product`], but it is the columns of b that have no gaps, as where b is a weight's transpose: b is read row by
+/// row of that weight, a is turned.
+pub(super) fn product_of_columns(out: OutPointer, out_stride: usize, term: Term<'_>, accumulate: bool) {
+    let Term { a, b, scale } = term;
     let (m, n, k) = (a.rows, b.cols, a.cols);
     assert_eq!((b.rows, b.row_stride), (k, 1), "gemm: {m} x {k} times {} x {n}", b.rows);
     let mut turned = vec![0.0; k * m];
@@ -122,6 +118,17 @@ impl Block {
             // SAFETY: the host has what it is compiled for; the rest is this function's own condition.
             return unsafe { avx::all(self, m, n) };
         }
+        // SAFETY: this function's own condition.
+        unsafe { self.plain(m, n) }
+    }
+
+    /// As [`Self::all`], on any host; its bits are not those of AVX, which rounds a product and its addition once.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::all`].
+    #[expect(unsafe_code, reason = "raw strided operands")]
+    unsafe fn plain(self, m: usize, n: usize) {
         for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
             // SAFETY: i < m and j < n, and k runs below the depth.
             unsafe {
@@ -289,7 +296,8 @@ mod tests {
                             }
                             let (mut same, of_columns) = (start.clone(), Mat::new(&b_turned, n, k).t());
                             let at = OutPointer(same.as_mut_ptr());
-                            product_of_columns(at, n + 1, a_mat, of_columns, 0.5, accumulate);
+                            let term = Term { a: a_mat, b: of_columns, scale: 0.5 };
+                            product_of_columns(at, n + 1, term, accumulate);
                             assert_eq!(same, out, "{m} x {k} x {n}, by columns");
                         }
                         for (i, j) in (0..m).flat_map(|i| (0..=n).map(move |j| (i, j))) {
@@ -303,6 +311,52 @@ mod tests {
                             };
                             assert_eq!(out[at], expected, "{m} x {k} x {n}, element {i}, {j}");
                         }
+                    }
+                }
+            }
+        }
+    }
+
+    /// What AVX computes and what any host can, on the same numbers, each within its own roundings of f64: 2 for each
+    /// value of k, one for each step, the scale and what was there. Odd sizes: parts of a block, of a vector, of a step.
+    #[test]
+    #[expect(unsafe_code, reason = "both forms take raw strided operands")]
+    fn both_forms_are_near_the_product_in_f64() {
+        type Form = unsafe fn(Block, usize, usize);
+        let forms: [(&str, Form); 2] = [("the host's", Block::all), ("the plain", Block::plain)];
+        let value = |i: usize| ((i * 7919) % 1009) as f32 / 1009.0 - 0.4;
+        let (scale, stride) = (0.3, 131);
+        for (m, n, k) in [(1, 1, 1), (5, 7, 3), (6, 16, 64), (7, 17, 129), (13, 71, 37), (48, 131, 50)] {
+            let a: Vec<f32> = (0..m * k).map(value).collect();
+            let b: Vec<f32> = (0..k * n).map(|i| value(i + 5)).collect();
+            let start: Vec<f32> = (0..m * stride).map(|i| value(i + 11)).collect();
+            for (a_mat, accumulate) in [(Mat::new(&a, m, k), false), (Mat::new(&a, k, m).t(), true)] {
+                let term = Term { a: a_mat, b: Mat::new(&b, k, n), scale };
+                for (name, form) in forms {
+                    let mut out = start.clone();
+                    for step in steps(OutPointer(out.as_mut_ptr()), stride, term, accumulate) {
+                        // SAFETY: `steps` checked the operands; `out` has m rows of `stride` >= n values.
+                        unsafe { form(step, m, n) };
+                    }
+                    for (i, j) in (0..m).flat_map(|i| (0..stride).map(move |j| (i, j))) {
+                        let (found, was) = (out[i * stride + j], start[i * stride + j]);
+                        if j >= n {
+                            assert_eq!(
+                                found, was,
+                                "{name} form, {m} x {k} x {n}, beside the product: {i}, {j}"
+                            );
+                            continue;
+                        }
+                        let product = |l: usize| {
+                            let of_a = a[i * a_mat.row_stride + l * a_mat.col_stride];
+                            f64::from(scale) * f64::from(of_a) * f64::from(b[l * n + j])
+                        };
+                        let was = if accumulate { f64::from(was) } else { 0.0 };
+                        let expected = was + (0..k).map(product).sum::<f64>();
+                        let size = was.abs() + (0..k).map(|l| product(l).abs()).sum::<f64>();
+                        let limit = (2 * k + k.div_ceil(DEPTH) + 2) as f64 * 2.0_f64.powi(-24) * size;
+                        let gap = (f64::from(found) - expected).abs();
+                        assert!(gap <= limit, "{name} form, {m} x {k} x {n}: {i}, {j} is off by {gap:e}");
                     }
                 }
             }

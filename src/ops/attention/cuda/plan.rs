@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::tiles::{PADDING, Pass, Passes};
+use crate::ops::attention::layout::cut;
 use crate::ops::attention::{Heads, Layout};
 
 /// What rows and a tile of keys see of each other; two bits of a visit.
@@ -70,7 +71,7 @@ impl Forest {
 
     /// The tasks of the kernels whose blocks own query rows and visit keys.
     pub(super) fn row_blocks(&self, lists: &mut Lists, pass: &Pass) -> Blocks {
-        let tasks = tiles(0..self.limits.len(), pass.own).map(|own| {
+        let tasks = cut(0..self.limits.len(), pass.own).map(|own| {
             let first = self.limits[own.clone()].iter().map(|limits| limits[0]).min().unwrap_or(0);
             let keys = first..self.limits[own.end - 1][1] + 1;
             let sights = |share, visited: Range<usize>| self.sight(share, visited);
@@ -82,7 +83,7 @@ impl Forest {
     /// The tasks of the kernel whose blocks own keys and visit query rows. Every tile of keys has one.
     pub(super) fn key_blocks(&self, lists: &mut Lists, pass: &Pass) -> Blocks {
         let rows_from = |token: usize| self.limits.partition_point(|limits| limits[1] < token);
-        let tasks = tiles(0..self.ends.len(), pass.own).map(|own| {
+        let tasks = cut(0..self.ends.len(), pass.own).map(|own| {
             let end = self.ends[own.clone()].iter().copied().max().unwrap_or(0);
             let rows = rows_from(own.start)..rows_from(end);
             let sights = |share, visited: Range<usize>| self.sight(visited, share);
@@ -170,10 +171,6 @@ fn blocks(lists: &mut Lists, mut tasks: Vec<Task>) -> Blocks {
     let tasks_at = lists.push(heads);
     let visits = lists.push(tasks.into_iter().flat_map(|task| task.visits));
     Blocks { count, tasks: tasks_at, visits }
-}
-
-fn tiles(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
-    range.clone().step_by(size).map(move |start| start..(start + size).min(range.end))
 }
 
 /// The lists of a batch for kernels of one head width.
