@@ -56,14 +56,18 @@ fn run(device: &Device, problem: &Problem<'_>, inputs: &Inputs) -> [Vec<f32>; 5]
 
 /// Compares, and returns the truth.
 fn check(device: &Device, what: &str, problem: &Problem<'_>, kind: Kind) -> [Vec<Approx>; 5] {
-    let inputs = Inputs::new(problem, kind);
-    let found = run(device, problem, &inputs);
+    compare(device, &format!("{what}, {kind:?}"), problem, &Inputs::new(problem, kind))
+}
+
+/// As [`check`], with inputs of the test's own.
+fn compare(device: &Device, what: &str, problem: &Problem<'_>, inputs: &Inputs) -> [Vec<Approx>; 5] {
+    let found = run(device, problem, inputs);
     let [q, k, v, d_o] = [&inputs.q, &inputs.k, &inputs.v, &inputs.d_o].map(|x| exact_all(x));
     let forward = problem.forward(&q, &k, &v);
     let [dq, dk, dv] = problem.backward(&q, &k, &v, &d_o);
     let truth = [forward.o, forward.lse, dq, dk, dv];
     for ((found, truth), name) in found.iter().zip(&truth).zip(["O", "lse", "dQ", "dK", "dV"]) {
-        assert_close(&format!("{name}, {what}, {kind:?}"), found, truth);
+        assert_close(&format!("{name}, {what}"), found, truth);
     }
     truth
 }
@@ -148,6 +152,59 @@ fn random_forests() {
         let heads = heads(key_value * (1 + numbers.below(3) as usize), key_value, 2, window);
         let problem = Problem { forest: &forest, queries: &queries, heads };
         check(&device, &format!("round {round}: {:?}, {heads:?}", forest.segments), &problem, Kind::Normal);
+    }
+}
+
+/// Tokens of a block of keys, whose sums the CPU brings to a new scale where a later block has a larger score.
+const KEYS: usize = 128;
+
+/// Sequences of several blocks, the last whole or short; a prompt of two blocks with answers of one token to two
+/// blocks, that are asked everywhere or only at their ends; windows shorter and longer than a block.
+#[test]
+fn several_blocks_of_keys() {
+    let device = device();
+    let sequences = [384, 389].map(|len| forest(&[(None, len)]));
+    let shared =
+        forest(&[(None, 200), (Some(0), 1), (Some(0), 140), (Some(2), 30), (Some(0), 9), (None, 70)]);
+    for window in [None, Some(50), Some(200)] {
+        for forest in sequences.iter().chain([&shared]) {
+            let ends = forest.segments.iter().map(|s| s.start + s.len - 1).collect();
+            for queries in [all(forest), ends] {
+                let problem = Problem { forest, queries: &queries, heads: heads(2, 1, 4, window) };
+                let what = format!("{} queries of {} tokens, window {window:?}", queries.len(), forest.len());
+                check(&device, &what, &problem, Kind::Normal);
+            }
+        }
+    }
+}
+
+/// Scores that climb with the position, by about 2.5 a block: each block raises the largest, and what earlier ones
+/// summed keeps a part of the result. And scores that fall: the largest stays the first block's.
+#[test]
+fn scores_that_climb_or_fall_from_block_to_block() {
+    let device = device();
+    let sequence = forest(&[(None, 400)]);
+    let shared = forest(&[(None, 300), (Some(0), 150), (Some(0), 20)]);
+    for (forest, window) in [(&sequence, None), (&sequence, Some(300)), (&shared, None)] {
+        for slope in [0.02, -0.02] {
+            let queries = all(forest);
+            let problem = Problem { forest, queries: &queries, heads: heads(2, 1, 4, window) };
+            let mut inputs = Inputs::new(&problem, Kind::Normal);
+            inputs.q.fill(0.5);
+            for (k, &position) in inputs.k.chunks_mut(4).zip(&forest.positions) {
+                k.iter_mut().for_each(|k| *k = 0.1 * *k + slope * position as f32);
+            }
+            let score = |k: &[f32]| k.iter().sum::<f32>() * 0.5 * problem.heads.scale;
+            let scores: Vec<f32> = inputs.k.chunks(4).map(score).collect();
+            let largest = scores[..forest.segments[0].len as usize]
+                .chunks(KEYS)
+                .map(|block| block.iter().copied().fold(f32::MIN, f32::max));
+            assert!(largest.is_sorted_by(|a, b| if slope > 0.0 { a < b } else { a > b }), "{slope}");
+            let what = format!("{} tokens, window {window:?}, slope {slope}", forest.len());
+            let [o, lse, ..] = compare(&device, &what, &problem, &inputs);
+            assert_sharp(&what, &o);
+            assert_sharp(&what, &lse);
+        }
     }
 }
 
