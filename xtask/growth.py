@@ -25,15 +25,6 @@ import time
 # Tokens of an update, unless a row says otherwise: enough for a long GEMM, few enough to wait for.
 TOKENS = 2048
 BASE = dict(length=128, batch=TOKENS // 128, rank=16, threads=0, model="small")
-TABLES = {
-    "length": [dict(length=n, batch=max(TOKENS // n, 1)) for n in (64, 256, 1024, 2048, 4096, 8192)],
-    "batch": [dict(batch=n) for n in (1, 2, 4, 8, 16, 32)],
-    "rank": [dict(rank=n) for n in (4, 16, 64, 256)],
-    "threads": [dict(threads=n) for n in range(1, (os.cpu_count() or 1) + 1)],
-    "model": [dict(model=m, batch=4) for m in ("small", "large")],
-}
-ROWS = (10_000, 100_000, 1_000_000)
-NAMES = [*TABLES, "rows"]
 LARGE = dict(
     model_type="llama", architectures=["LlamaForCausalLM"], hidden_size=2048, intermediate_size=5632,
     num_hidden_layers=22, num_attention_heads=32, num_key_value_heads=4, vocab_size=32000,
@@ -64,12 +55,12 @@ def tensors(config):
 def write_large(folder):
     """A block of random weights, over and over: what they are does not matter, that they are no zeros does."""
     (folder / "config.json").write_text(json.dumps(LARGE))
-    names, header, offset = random.Random(1), {}, 0
+    numbers, header, offset = random.Random(1), {}, 0
     for name, shape in tensors(LARGE):
         size = 2 * shape[0] * (shape[1] if len(shape) > 1 else 1)
         header[name] = dict(dtype="BF16", shape=shape, data_offsets=[offset, offset + size])
         offset += size
-    block = b"".join(struct.pack("<f", names.gauss(0.0, 0.02))[2:] for _ in range(1 << 19))
+    block = b"".join(struct.pack("<f", numbers.gauss(0.0, 0.02))[2:] for _ in range(1 << 19))
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with open(folder / "model.safetensors", "wb") as out:
@@ -78,7 +69,8 @@ def write_large(folder):
             out.write(block[: offset - start])
 
 
-def measure(options, scratch, folders, row):
+def train(options, scratch, folders, row):
+    """Speed and memory of an update, by `bench`."""
     settings = BASE | row
     vocabulary = json.loads((folders[settings["model"]] / "config.json").read_text())["vocab_size"]
     numbers, count = random.Random(2), settings["batch"] * (options.updates + 1)
@@ -133,19 +125,19 @@ def table(saved):
     name, rows = saved["name"], saved["rows"]
     columns = [(key, *form) for key, form in COLUMNS.items() if key in rows[0]["found"]]
     heads = [name, *(head for _, head, _ in columns)]
-    lines = [f"### By {name}", "", f"{saved['about']}", "", f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    lines = [f"### By {name}", "", saved["about"], "", f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for row in rows:
         cells = [str(row["label"]), *(form.format(row["found"][key]).rstrip("%") for key, _, form in columns)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def order(options, scratch, rows):
-    """Seconds and memory of ordering by category and difficulty: the best of three."""
+def order(options, scratch, _folders, row):
+    """Seconds and memory of ordering by category and difficulty."""
     questions = [json.loads(line) for line in open(options.data)]
     numbers, data = random.Random(3), scratch / "rows.jsonl"
     with open(data, "w") as out:
-        for i in range(rows):
+        for i in range(row["rows"]):
             question = questions[i % len(questions)] | dict(id=f"q{i}", difficulty=round(numbers.random(), 4))
             out.write(json.dumps(question, ensure_ascii=False) + "\n")
     command = [options.preceptor, "order", "--data", data, "--strategy", "interleaved-curriculum"]
@@ -155,10 +147,24 @@ def order(options, scratch, rows):
         process = subprocess.Popen([*command, "--out", scratch / "order.jsonl"], stderr=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         if status:
-            sys.exit(f"error: ordering {rows} rows failed")
+            sys.exit(f"error: ordering {row['rows']} rows failed")
         runs.append((time.perf_counter() - start, usage.ru_maxrss / 1024))
     seconds, memory = min(runs)
     return dict(megabytes=data.stat().st_size / 1e6, seconds=seconds, process=memory)
+
+
+# How each table is measured, and its rows.
+TABLES = {
+    "length": (train, [dict(length=n, batch=max(TOKENS // n, 1)) for n in (64, 256, 1024, 2048, 4096, 8192)]),
+    "batch": (train, [dict(batch=n) for n in (1, 2, 4, 8, 16, 32)]),
+    "rank": (train, [dict(rank=n) for n in (4, 16, 64, 256)]),
+    "threads": (train, [dict(threads=n) for n in range(1, (os.cpu_count() or 1) + 1)]),
+    "model": (train, [dict(model=m, batch=4) for m in ("small", "large")]),
+    "rows": (order, [dict(rows=n) for n in (10_000, 100_000, 1_000_000)]),
+}
+# Which of the runs counts.
+COUNTED = {train: "medians of {updates} updates after 1", order: "the best of three runs of `order`"}
+LABELS = dict(small="135M", large="1.1B, random")
 
 
 def processor():
@@ -175,7 +181,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--updates", type=int, default=3)
     parser.add_argument("--data", type=pathlib.Path, required=True)
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     machine = f"{processor()}, {os.cpu_count()} threads"
@@ -186,25 +192,21 @@ def main():
             folders["large"].mkdir()
             write_large(folders["large"])
         for name in options.only:
-            rows = []
-            for row in TABLES.get(name) or [dict(rows=n) for n in ROWS]:
-                if name == "rows":
-                    label, found = f"{row[name]:,}", order(options, scratch, row[name])
-                else:
-                    label = {"small": "135M", "large": "1.1B, random"}.get(row[name], row[name])
-                    found = measure(options, scratch, folders, row)
-                rows.append(dict(label=label, found=found))
+            measure, rows = TABLES[name]
+            saved = []
+            for row in rows:
+                label, found = LABELS.get(row[name]) or f"{row[name]:,}", measure(options, scratch, folders, row)
+                saved.append(dict(label=label, found=found))
                 print(name, label, {key: round(value, 2) for key, value in found.items()}, flush=True)
-            about = f"{machine}; the best of three runs of `order`." if name == "rows" else \
-                f"{machine}; medians of {options.updates} updates after 1."
-            (options.out / f"{name}.json").write_text(json.dumps(dict(name=name, about=about, rows=rows), indent=1) + "\n")
+            about = f"{machine}; {COUNTED[measure].format(updates=options.updates)}."
+            (options.out / f"{name}.json").write_text(json.dumps(dict(name=name, about=about, rows=saved), indent=1) + "\n")
     write_page(options.out)
 
 
 def write_page(stem):
     start, end = "<!-- generated by `cargo xtask growth` -->", "<!-- end of the generated part -->"
     page = stem.with_suffix(".md")
-    saved = [stem / f"{name}.json" for name in NAMES]
+    saved = [stem / f"{name}.json" for name in TABLES]
     text = "\n".join(table(json.loads(file.read_text())) for file in saved if file.exists())
     old = page.read_text() if page.exists() else f"# How the CPU's work grows\n\n{start}\n{end}\n"
     before, rest = old.split(start)

@@ -32,9 +32,9 @@ usage: cargo xtask COMMAND
   peers bench [--data FILE] [--rounds N] [--updates N] [--modes MODE ...]
                                times Transformers + PEFT (and TRL, if installed) and preceptor on the same texts,
                                interleaved; writes docs/benchmarks/cpu_training. Wants a quiet machine
-  growth [--data FILE] [--only NAME ...]
-                               speed and memory of training by length, batch, rank, threads and model; writes
-                               docs/benchmarks/cpu_growth.md. Wants a quiet machine and python3
+  growth [--data FILE] [--updates N] [--only NAME ...]
+                               speed and memory of training by length, batch, rank, threads and model, and of
+                               `order` by rows; writes docs/benchmarks/cpu_growth.md. Wants a quiet machine and python3
   fuzz [TARGET] [--seconds N]  fuzzes one target or each in turn, for N seconds (60)";
 
 fn main() -> ExitCode {
