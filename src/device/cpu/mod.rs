@@ -1,7 +1,7 @@
 //! The CPU: one explicit thread pool, reused memory, an f32 GEMM.
 //!
 //! Nothing computed here depends on the number of threads: work is cut by shape, never by thread, and
-//! no sum is split across tasks.
+//! what several tasks sum is added up in their order.
 
 mod exp;
 mod gemm;
