@@ -138,6 +138,19 @@ __device__ inline void mma_bf16(float (&sum)[4], const unsigned (&a)[4], unsigne
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// ---- exponentials ----
+
+constexpr float LOG2E = 1.4426950408889634f;
+constexpr float LN2 = 0.6931471805599453f;
+
+// The hardware's exponential; its relative error is 2^-22.
+__device__ inline float exp2_approx(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 // ---- random numbers ----
 
 // Philox4x32-10 (Salmon, Moraes, Dror, Shaw, SC 2011): four numbers for a counter. Same bits as

@@ -4,9 +4,6 @@
 #pragma once
 #include "attention/sight.cuh"
 
-constexpr float LOG2E = 1.4426950408889634f;
-constexpr float LN2 = 0.6931471805599453f;
-
 // Bytes from a row in shared memory to the next: one piece of 16 bytes more than in global memory. Their number is
 // odd, so equal pieces of 8 consecutive rows lie in 8 different groups of banks, and all addresses differ by
 // constants.
@@ -161,12 +158,4 @@ __device__ inline void store_sums(bf16* out, int stride, int rows, const Sums<PI
                 *reinterpret_cast<const uint4*>(mine + row * row_bytes<E> + chunk * 16);
     }
     __syncwarp();   // before the next sums are written there
-}
-
-// The hardware's exponential; its relative error is 2^-22.
-__device__ inline float exp2_approx(float x)
-{
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
 }

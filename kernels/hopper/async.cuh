@@ -42,6 +42,13 @@ __device__ inline void copy_tile(unsigned to, const tensor_map& map, int column,
                  :: "r"(to), "l"(&map), "r"(barrier), "r"(column), "r"(row) : "memory");
 }
 
+// `bytes`, a multiple of 16, from memory to shared memory, both 16-byte aligned.
+__device__ inline void copy_bytes(unsigned to, const void* from, unsigned bytes, unsigned barrier)
+{
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
+                 :: "r"(to), "l"(from), "r"(bytes), "r"(barrier) : "memory");
+}
+
 // ---- registers: a role's warpgroup gives what it does not need to those that need more ----
 
 template <int REGISTERS> __device__ inline void keep_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" :: "n"(REGISTERS)); }
@@ -100,4 +107,57 @@ __device__ inline void wgmma(float (&sum)[24][4], unsigned long long a, unsigned
         "%96, %97, 1, 1, 1, 0, %98;"
         : SUM64(0), SUM16(16), SUM16(20)
         : "l"(a), "l"(b), "n"(ALONG_N ? 1 : 0));
+}
+
+// sum[64, N] (+)= a[64, 16] b[16, N] for N = 128 and 64, both in shared memory; the old sums count only where ADD.
+template <bool ALONG_N, bool ADD>
+__device__ inline void wgmma(float (&sum)[16][4], unsigned long long a, unsigned long long b)
+{
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+        "%64, %65, %66, 1, 1, 0, %67;"
+        : SUM64(0)
+        : "l"(a), "l"(b), "n"(ADD ? 1 : 0), "n"(ALONG_N ? 1 : 0));
+}
+
+template <bool ALONG_N, bool ADD>
+__device__ inline void wgmma(float (&sum)[8][4], unsigned long long a, unsigned long long b)
+{
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+        "%32, %33, %34, 1, 1, 0, %35;"
+        : SUM16(0), SUM16(4)
+        : "l"(a), "l"(b), "n"(ADD ? 1 : 0), "n"(ALONG_N ? 1 : 0));
+}
+
+// sum[64, N] += a[64, 16] b[16, N] for N = 128 and 64, a in registers as mma_bf16 has it: each warp its 16 rows.
+template <bool ALONG_N>
+__device__ inline void wgmma(float (&sum)[16][4], const unsigned (&a)[4], unsigned long long b)
+{
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+        "{%64, %65, %66, %67}, %68, 1, 1, 1, %69;"
+        : SUM64(0)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(ALONG_N ? 1 : 0));
+}
+template <bool ALONG_N>
+__device__ inline void wgmma(float (&sum)[8][4], const unsigned (&a)[4], unsigned long long b)
+{
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+        "{%32, %33, %34, %35}, %36, 1, 1, 1, %37;"
+        : SUM16(0), SUM16(4)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(ALONG_N ? 1 : 0));
 }

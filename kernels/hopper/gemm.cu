@@ -20,6 +20,7 @@
 // Oracle    src/ops/linear.rs and src/ops/lora.rs, the CPU forms
 #include "prelude.cuh"
 #include "hopper/async.cuh"
+#include "hopper/store.cuh"
 
 namespace {
 
@@ -180,26 +181,7 @@ __device__ inline void drop(float (&sum)[COLUMNS / 8][4], const uint4* keep, int
     }
 }
 
-// Four lanes hold 2 columns of each of 4 groups of 8; afterwards each holds the 8 columns of one group.
-__device__ inline void gather_columns(float (&value)[4][2])
-{
-#pragma unroll
-    for (int bit = 1; bit < 4; bit *= 2) {
-        const bool upper = threadIdx.x & bit;
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            if (i & bit) continue;
-#pragma unroll
-            for (int k = 0; k < 2; ++k) {
-                const float got = __shfl_xor_sync(~0u, upper ? value[i][k] : value[i | bit][k], bit);
-                if (upper) value[i][k] = got;
-                else value[i | bit][k] = got;
-            }
-        }
-    }
-}
-
-// value += 8 elements of memory; 8 elements of memory = value.
+// value += 8 elements of memory.
 __device__ inline void add8(float (&value)[4][2], const bf16* from)
 {
     const f32x8 f = to_f32(load8(from));
@@ -217,19 +199,6 @@ __device__ inline void add8(float (&value)[4][2], const float* from)
         value[half * 2 + 1][1] += f.w;
     }
 }
-__device__ inline void store8(bf16* to, const float (&value)[4][2])
-{
-    *reinterpret_cast<uint4*>(to) = make_uint4(to_bf16(value[0][0], value[0][1]).bits, to_bf16(value[1][0], value[1][1]).bits,
-                                               to_bf16(value[2][0], value[2][1]).bits, to_bf16(value[3][0], value[3][1]).bits);
-}
-__device__ inline void store8(float* to, const float (&value)[4][2])
-{
-#pragma unroll
-    for (int half = 0; half < 2; ++half)
-        reinterpret_cast<float4*>(to)[half] =
-            make_float4(value[half * 2][0], value[half * 2][1], value[half * 2 + 1][0], value[half * 2 + 1][1]);
-}
-
 // c = sum + bias (+ c), 16 bytes or more of a lane at a time, 64 or more of a row.
 template <int COLUMNS, class Element>
 __device__ inline void store(Element* c, int stride, const float (&sum)[COLUMNS / 8][4], const bf16* bias,

@@ -13,6 +13,7 @@ pub mod signature;
 mod sources;
 mod tensor_map;
 mod timing;
+mod variant;
 
 pub use buffer::{Element, Slice, View, ViewMut};
 pub use launch::{Arg, Entry, Grid};
@@ -22,6 +23,7 @@ pub use nvrtc::{Nvrtc, compiler};
 pub use probe::{Gpu, Gpus, gpus};
 pub use sources::{Source, Sources, only};
 pub use tensor_map::TensorMap;
+pub use variant::Kernel;
 
 use std::path::PathBuf;
 use std::sync::Arc;

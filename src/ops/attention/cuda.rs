@@ -1,5 +1,7 @@
-//! Attention on a GPU, in bf16. Contract: `kernels/attention/forward.cu` and `backward.cu`.
+//! Attention on a GPU, in bf16. Contracts: `forward.cu` and `backward.cu` in `kernels/attention`, for every architecture, and
+//! in `kernels/hopper/attention`.
 
+mod hopper;
 mod plan;
 mod tiles;
 
@@ -11,7 +13,8 @@ pub use tiles::WIDTHS;
 
 use super::{Heads, Layout};
 use crate::base::Result;
-use crate::device::cuda::{Arg, Cuda, Entry, Grid, Slice};
+pub use crate::device::cuda::Kernel;
+use crate::device::cuda::{Arg, Cuda, Entry, Grid, Slice, TensorMap};
 use plan::Blocks;
 use tiles::{PADDING, Pass, Passes};
 
@@ -26,6 +29,7 @@ pub struct Plan {
     window: Option<u32>,
     rows: usize,
     tokens: usize,
+    kernel: Kernel,
     passes: Passes,
     /// All lists, one after another.
     lists: Slice<i32>,
@@ -34,6 +38,11 @@ pub struct Plan {
     forward: Blocks,
     queries: Blocks,
     keys: Blocks,
+}
+
+/// The kernels that there are for heads of a width, the fastest last.
+pub fn kernels(cuda: &Cuda, width: usize) -> &'static [Kernel] {
+    if hopper::WIDTHS.contains(&width) { Kernel::all(cuda) } else { &[Kernel::Portable] }
 }
 
 /// What the forward pass read and wrote.
@@ -54,13 +63,20 @@ pub struct Saved<'a> {
 impl Plan {
     /// The plan of a batch for layers with these heads. Panics if there is no kernel for their width ([`WIDTHS`]).
     pub fn new(cuda: &Cuda, layout: &Layout, heads: &Heads) -> Result<Self> {
-        let passes = tiles::passes(heads.width);
+        let kernel = kernels(cuda, heads.width).last().expect("one runs everywhere");
+        Self::by(*kernel, cuda, layout, heads)
+    }
+
+    /// As [`Plan::new`], for the kernels of the caller's choice, one of [`kernels`].
+    pub fn by(kernel: Kernel, cuda: &Cuda, layout: &Layout, heads: &Heads) -> Result<Self> {
+        let passes = tiles::passes(kernel, heads.width);
         let plan = plan::Plan::new(layout, heads, &passes);
         Ok(Self {
             width: heads.width,
             window: heads.window,
             rows: layout.query_tokens.len(),
             tokens: layout.tokens(),
+            kernel,
             passes,
             lists: cuda.upload(&plan.lists.values)?,
             limits: plan.limits,
@@ -105,21 +121,59 @@ impl Plan {
         );
     }
 
-    /// Launches a pass for the blocks that have tasks, a column of them for each of `heads`.
+    /// A tensor as the kernels read it, in tiles of so many rows.
+    fn input<'a>(&self, values: &'a Slice<bf16>, heads: usize, tile: usize) -> Result<Input<'a>> {
+        let cols = heads * self.width;
+        Ok(match self.kernel {
+            Kernel::Portable => Input::Plain(values),
+            Kernel::Hopper => {
+                let tile = [tile, MAP_COLUMNS].map(|n| n as u32);
+                Input::Map(TensorMap::new(values.view(), [values.len() / cols, cols], cols, tile)?)
+            }
+        })
+    }
+
+    /// Launches a pass for the blocks that have tasks, each for each of `heads`.
     fn launch<'a>(
         &'a self,
         cuda: &Cuda,
-        pass: &Pass,
-        blocks: &Blocks,
+        (pass, blocks): (&Pass, &Blocks),
         heads: usize,
         mut arguments: Vec<Arg<'a>>,
-        last: impl IntoIterator<Item = Arg<'a>>,
+        scale: f32,
+        sizes: impl IntoIterator<Item = usize>,
     ) -> Result<()> {
         arguments
             .extend([&self.limits, &self.ends, &blocks.tasks, &blocks.visits].map(|list| self.part(list)));
-        arguments.extend(last);
-        let grid = Grid::of([heads, blocks.count, 1], pass.threads).shared(pass.shared);
-        cuda.launch(pass.entry, grid, &arguments)
+        arguments.push(scale.into());
+        let grid = match self.kernel {
+            Kernel::Portable => Grid::of([heads, blocks.count, 1], pass.threads),
+            Kernel::Hopper => {
+                arguments.push(Arg::int(blocks.count));
+                let multiprocessors = cuda.gpu().multiprocessors as usize;
+                Grid::line((heads * blocks.count).min(multiprocessors), pass.threads)
+            }
+        };
+        arguments.extend(sizes.into_iter().map(Arg::int));
+        cuda.launch(pass.entry, grid.shared(pass.shared), &arguments)
+    }
+}
+
+/// Columns of a tile of a tensor map.
+const MAP_COLUMNS: usize = 64;
+
+/// A tensor that a kernel reads.
+enum Input<'a> {
+    Plain(&'a Slice<bf16>),
+    Map(TensorMap<'a>),
+}
+
+impl<'a> From<&'a Input<'a>> for Arg<'a> {
+    fn from(input: &'a Input<'a>) -> Self {
+        match input {
+            Input::Plain(values) => (*values).into(),
+            Input::Map(map) => map.into(),
+        }
     }
 }
 
@@ -136,15 +190,13 @@ pub fn forward(
 ) -> Result<()> {
     plan.check(heads, q, k, v, lse);
     assert_eq!(o.len(), q.len(), "attention: length of o");
-    let arguments = vec![o.into(), lse.into(), q.into(), k.into(), v.into()];
-    let last = [
-        heads.scale.into(),
-        Arg::int(plan.rows),
-        Arg::int(plan.tokens),
-        Arg::int(heads.query),
-        Arg::int(heads.key_value),
-    ];
-    plan.launch(cuda, &plan.passes.forward, &plan.forward, heads.query, arguments, last)
+    let pass = &plan.passes.forward;
+    let q = plan.input(q, heads.query, pass.own)?;
+    let k = plan.input(k, heads.key_value, pass.visited)?;
+    let v = plan.input(v, heads.key_value, pass.visited)?;
+    let arguments = vec![o.into(), lse.into(), (&q).into(), (&k).into(), (&v).into()];
+    let sizes = [plan.rows, plan.tokens, heads.query, heads.key_value];
+    plan.launch(cuda, (pass, &plan.forward), heads.query, arguments, heads.scale, sizes)
 }
 
 /// dQ, dK and dV from dO; all three are overwritten. Takes 3 f32 for each row and head meanwhile.
@@ -171,15 +223,24 @@ pub fn backward(
     let mut minus_delta = cuda.buffer::<f32>(heads.query * padded * 2)?;
     delta(cuda, plan, heads, &mut lse2, &mut minus_delta, d_o, o, lse)?;
 
-    let inputs = || [d_o.into(), q.into(), k.into(), v.into(), (&lse2).into(), (&minus_delta).into()];
-    let last = || {
-        let counts = [plan.rows, padded, plan.tokens, heads.query, heads.key_value];
-        std::iter::once(heads.scale.into()).chain(counts.map(Arg::int))
+    let Passes { queries, keys, .. } = &plan.passes;
+    let inputs = |rows: usize, tokens: usize| -> Result<[Input<'_>; 4]> {
+        let of_rows = |values| plan.input(values, heads.query, rows);
+        let of_tokens = |values| plan.input(values, heads.key_value, tokens);
+        Ok([of_rows(d_o)?, of_rows(q)?, of_tokens(k)?, of_tokens(v)?])
     };
-    let arguments = std::iter::once(dq.into()).chain(inputs()).collect();
-    plan.launch(cuda, &plan.passes.queries, &plan.queries, heads.query, arguments, last())?;
-    let arguments = [dk.into(), dv.into()].into_iter().chain(inputs()).collect();
-    plan.launch(cuda, &plan.passes.keys, &plan.keys, heads.key_value, arguments, last())
+    let statistics = || [(&lse2).into(), (&minus_delta).into()];
+    let sizes = [plan.rows, padded, plan.tokens, heads.query, heads.key_value];
+
+    let tensors = inputs(queries.own, queries.visited)?;
+    let arguments = std::iter::once(dq.into()).chain(tensors.iter().map(Arg::from)).chain(statistics());
+    let of_queries = (queries, &plan.queries);
+    plan.launch(cuda, of_queries, heads.query, arguments.collect(), heads.scale, sizes)?;
+
+    let tensors = inputs(keys.visited, keys.own)?;
+    let arguments =
+        [dk.into(), dv.into()].into_iter().chain(tensors.iter().map(Arg::from)).chain(statistics());
+    plan.launch(cuda, (keys, &plan.keys), heads.key_value, arguments.collect(), heads.scale, sizes)
 }
 
 /// What the backward passes need of each row besides its vectors.

@@ -11,7 +11,8 @@ pub use super::Write;
 pub use matrix::{Matrix, MatrixMut};
 
 use crate::base::Result;
-use crate::device::cuda::{Arg, Cuda, Element, Entry, Slice, View, only};
+pub use crate::device::cuda::Kernel;
+use crate::device::cuda::{Arg, Cuda, Element, Entry, Slice, View};
 
 /// The kernel files.
 const PORTABLE: &str = "gemm";
@@ -66,32 +67,6 @@ macro_rules! outputs {
     })+ };
 }
 outputs!(bf16 => "bf16", f32 => "f32");
-
-/// Which kernel computes a product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kernel {
-    /// `kernels/gemm.cu`
-    Portable,
-    /// `kernels/hopper/gemm.cu`, where the GPU is the one that it is for.
-    Hopper,
-}
-
-impl Kernel {
-    /// Those that run on a GPU, the fastest last.
-    pub fn all(cuda: &Cuda) -> &'static [Self] {
-        if only(HOPPER) == Some(cuda.gpu().capability) {
-            &[Self::Portable, Self::Hopper]
-        } else {
-            &[Self::Portable]
-        }
-    }
-
-    /// The fastest one: of any product that was measured, from 256 tokens and widths of 576 on
-    /// (docs/benchmarks/gpu_h100_202611.md).
-    pub fn best(cuda: &Cuda) -> Self {
-        *Self::all(cuda).last().expect("one runs everywhere")
-    }
-}
 
 /// What is multiplied, and where it goes.
 struct Product<'a, T> {

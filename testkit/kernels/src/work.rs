@@ -2,12 +2,12 @@
 
 use half::bf16;
 use preceptor::base::Result;
-use preceptor::device::cuda::{Cuda, Element, Slice};
+use preceptor::device::cuda::{Cuda, Element, Kernel, Slice};
 use preceptor::ops::adamw::Constants;
 use preceptor::ops::attention::cuda::{Plan, Saved};
 use preceptor::ops::attention::{Heads, Layout};
 use preceptor::ops::gated::Activation;
-use preceptor::ops::linear::cuda::{Adapter, Kernel, Matrix, MatrixMut, Write};
+use preceptor::ops::linear::cuda::{Adapter, Matrix, MatrixMut, Write};
 use preceptor::ops::rmsnorm::cuda::Residual;
 use preceptor::ops::{adamw, attention, gated, linear, lora, rmsnorm};
 use preceptor::tensor::Forest;
@@ -107,10 +107,18 @@ pub fn works(cuda: &Cuda, shape: Shape) -> Vec<Prepare> {
         }
     }
     for (width, answers) in [(64, None), (128, None), (128, Some(ANSWERS))] {
-        let forward = move |cuda: &Cuda| attention_forward(cuda, shape, width, answers);
-        let backward = move |cuda: &Cuda| attention_backward(cuda, shape, width, answers);
-        works.push(Prepare::new("attention/forward", forward));
-        works.push(Prepare::new("attention/backward", backward));
+        for &kernel in attention::cuda::kernels(cuda, width) {
+            let [forward, backward] = match kernel {
+                Kernel::Portable => ["attention/forward", "attention/backward"],
+                Kernel::Hopper => ["hopper/attention/forward", "hopper/attention/backward"],
+            };
+            works.push(Prepare::new(forward, move |cuda| {
+                attention_forward(cuda, shape, width, answers, kernel)
+            }));
+            works.push(Prepare::new(backward, move |cuda| {
+                attention_backward(cuda, shape, width, answers, kernel)
+            }));
+        }
     }
     works
 }
@@ -280,7 +288,7 @@ struct Attention {
 }
 
 impl Attention {
-    fn new(cuda: &Cuda, n: usize, width: usize, answers: Option<usize>) -> Result<Self> {
+    fn new(cuda: &Cuda, n: usize, width: usize, answers: Option<usize>, kernel: Kernel) -> Result<Self> {
         let len = SEQUENCE.min(n);
         let (prompt, answer) = answers.map_or((len, 0), |answers| (len / 2, len / 2 / answers));
         let mut forest = Forest::default();
@@ -299,7 +307,7 @@ impl Attention {
         Ok(Self {
             name: format!("{query}:{key_value}x{width} {}x{len}{shared}", n / len),
             heads,
-            plan: Plan::new(cuda, &layout, &heads)?,
+            plan: Plan::by(kernel, cuda, &layout, &heads)?,
             pairs: query * pairs * (n / len),
             asked: forest.len() * query * width,
             seen: forest.len() * key_value * width,
@@ -311,25 +319,37 @@ impl Attention {
     }
 }
 
-fn attention_forward(cuda: &Cuda, shape: Shape, width: usize, answers: Option<usize>) -> Result<Work> {
-    let of = Attention::new(cuda, shape.n, width, answers)?;
+fn attention_forward(
+    cuda: &Cuda,
+    shape: Shape,
+    width: usize,
+    answers: Option<usize>,
+    kernel: Kernel,
+) -> Result<Work> {
+    let of = Attention::new(cuda, shape.n, width, answers, kernel)?;
     let (q, k, v) = (tensor(cuda, of.asked)?, tensor(cuda, of.seen)?, tensor(cuda, of.seen)?);
     let (mut o, mut lse) = (zeros(cuda, of.asked)?, zeros(cuda, of.rows())?);
     let (bytes, flops) = (4 * (of.asked + of.seen) + 4 * of.rows(), 4 * of.pairs * width);
-    Ok(Work::new(format!("attention/forward {}", of.name), bytes, flops, move |cuda| {
+    Ok(Work::new(format!("attention/forward {}{}", of.name, by(kernel)), bytes, flops, move |cuda| {
         attention::cuda::forward(cuda, &of.plan, &of.heads, &mut o, &mut lse, &q, &k, &v)
     }))
 }
 
-fn attention_backward(cuda: &Cuda, shape: Shape, width: usize, answers: Option<usize>) -> Result<Work> {
-    let of = Attention::new(cuda, shape.n, width, answers)?;
+fn attention_backward(
+    cuda: &Cuda,
+    shape: Shape,
+    width: usize,
+    answers: Option<usize>,
+    kernel: Kernel,
+) -> Result<Work> {
+    let of = Attention::new(cuda, shape.n, width, answers, kernel)?;
     let (q, k, v) = (tensor(cuda, of.asked)?, tensor(cuda, of.seen)?, tensor(cuda, of.seen)?);
     let (mut o, mut lse) = (zeros(cuda, of.asked)?, zeros(cuda, of.rows())?);
     attention::cuda::forward(cuda, &of.plan, &of.heads, &mut o, &mut lse, &q, &k, &v)?;
     let d_o = tensor(cuda, of.asked)?;
     let (mut dq, mut dk, mut dv) = (zeros(cuda, of.asked)?, zeros(cuda, of.seen)?, zeros(cuda, of.seen)?);
     let (bytes, flops) = (8 * (of.asked + of.seen) + 4 * of.rows(), 10 * of.pairs * width);
-    Ok(Work::new(format!("attention/backward {}", of.name), bytes, flops, move |cuda| {
+    Ok(Work::new(format!("attention/backward {}{}", of.name, by(kernel)), bytes, flops, move |cuda| {
         let saved = Saved { q: &q, k: &k, v: &v, o: &o, lse: &lse };
         attention::cuda::backward(cuda, &of.plan, &of.heads, saved, &d_o, &mut dq, &mut dk, &mut dv)
     }))

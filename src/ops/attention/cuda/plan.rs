@@ -198,8 +198,10 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
+    use super::super::hopper;
     use super::super::tiles::{WIDTHS, passes};
     use super::*;
+    use crate::device::cuda::Kernel;
     use crate::tensor::Forest as Tokens;
 
     fn heads(width: usize, window: Option<u32>) -> Heads {
@@ -281,8 +283,10 @@ mod tests {
                     let query = queries[row] as usize;
                     key <= query && query < end_of[key] as usize && near(query, key)
                 };
-                for width in WIDTHS {
-                    let passes = passes(width);
+                let portable = WIDTHS.map(|width| (Kernel::Portable, width));
+                let hopper = hopper::WIDTHS.map(|width| (Kernel::Hopper, width));
+                for (kernel, width) in portable.into_iter().chain(hopper) {
+                    let passes = passes(kernel, width);
                     let plan = Plan::new(&layout, &heads(width, window), &passes);
                     let counts = [queries.len(), forest.len()];
                     check(&plan, &plan.forward, &passes.forward, counts, sees);
@@ -298,7 +302,7 @@ mod tests {
     #[test]
     fn long_tasks_come_first_and_lists_are_aligned() {
         let layout = Layout::of_all(&tokens());
-        let plan = Plan::new(&layout, &heads(64, None), &passes(64));
+        let plan = Plan::new(&layout, &heads(64, None), &passes(Kernel::Portable, 64));
         let tasks = &plan.lists.values[plan.forward.tasks.clone()];
         assert!(tasks.chunks_exact(4).map(|task| task[2] - task[1]).is_sorted_by(|a, b| a >= b));
         for list in [&plan.limits, &plan.ends, &plan.forward.tasks, &plan.forward.visits, &plan.keys.visits] {

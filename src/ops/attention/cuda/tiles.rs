@@ -1,6 +1,7 @@
 //! How the kernels cut rows and keys: what a launch must know of the constants in `kernels/attention`.
 
-use crate::device::cuda::Entry;
+use super::hopper;
+use crate::device::cuda::{Entry, Kernel};
 
 /// One kernel at one head width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,7 +9,8 @@ pub(super) struct Pass {
     pub(super) entry: Entry,
     /// Rows, or keys, of a block.
     pub(super) own: usize,
-    /// Those of them that are of one warp (or of the warps that share them): their sights are told apart.
+    /// Those of them that are of one warp (or of the warps that share them, or of a warpgroup): their sights are told
+    /// apart.
     pub(super) share: usize,
     /// Keys, or rows, of a visited tile.
     pub(super) visited: usize,
@@ -39,14 +41,29 @@ macro_rules! entries {
     ($width:expr, $file:literal, $name:literal) => { entries!($width, $file, $name, [32 64 96 128 256]) };
 }
 
+pub(super) use entries;
+
 /// The head widths that there are entries for.
 pub const WIDTHS: [usize; 5] = [32, 64, 96, 128, 256];
 
 /// Rows of query rows' lists, and of keys' lists, are filled up to a multiple of this.
 pub(super) const PADDING: usize = 128;
 
-/// The kernels for head width `width`. Mirrors `Forward`, `RowPass` and `KeyPass` of the .cu files.
-pub(super) fn passes(width: usize) -> Passes {
+/// The kernels for head width `width`.
+pub(super) fn passes(kernel: Kernel, width: usize) -> Passes {
+    match kernel {
+        Kernel::Portable => portable(width),
+        Kernel::Hopper => hopper::passes(width),
+    }
+}
+
+/// The kernel that makes delta, for all others of a width.
+pub(super) fn delta(width: usize) -> Entry {
+    entries!(width, "attention/backward", "attention_delta_bf16")
+}
+
+/// Mirrors `Forward`, `RowPass` and `KeyPass` of `kernels/attention`.
+fn portable(width: usize) -> Passes {
     let row_bytes = 2 * width + 16;
     let (narrow, wide) = (width <= 64, width > 128);
     let pass =
@@ -87,6 +104,5 @@ pub(super) fn passes(width: usize) -> Passes {
     // the limits of a block's own rows
     forward.shared += forward.own * 8;
     queries.shared += queries.own * 8;
-    let delta = entries!(width, "attention/backward", "attention_delta_bf16");
-    Passes { forward, delta, queries, keys }
+    Passes { forward, delta: delta(width), queries, keys }
 }

@@ -3,7 +3,7 @@
 
 use half::bf16;
 use preceptor::base::Result;
-use preceptor::ops::attention::cuda::{self, Plan, Saved, WIDTHS};
+use preceptor::ops::attention::cuda::{self, Kernel, Plan, Saved, WIDTHS};
 use preceptor::ops::attention::{Heads, Layout};
 use preceptor::tensor::Forest;
 
@@ -13,8 +13,11 @@ use crate::compare::Comparison;
 use crate::dense::Dense;
 use crate::inputs::{normal, scaled};
 
-const FORWARD: &str = "attention/forward";
-const BACKWARD: &str = "attention/backward";
+/// The kernels, their files and the head widths that they are for.
+const KERNELS: [(Kernel, [&str; 2], &[usize]); 2] = [
+    (Kernel::Portable, ["attention/forward", "attention/backward"], &WIDTHS),
+    (Kernel::Hopper, ["hopper/attention/forward", "hopper/attention/backward"], &[64, 128]),
+];
 
 /// Segments: each one's parent and length.
 type Segments = &'static [(Option<u32>, u32)];
@@ -98,9 +101,21 @@ pub(super) fn cases() -> Vec<Case> {
             Problem { every: 1000, ..of(LONG, (2, 1), Some(60)) },
             Problem { keys: Keys::Rising, ..of(LONG, (1, 1), None) },
         ];
-        for problem in problems.into_iter().chain([of(COUNTED, (1, 1), None)]) {
-            cases.push(Case::new(FORWARD, problem.name(), move |bench| forward(bench, problem)));
-            cases.push(Case::new(BACKWARD, problem.name(), move |bench| backward(bench, problem)));
+        let problems = problems.into_iter().chain([of(COUNTED, (1, 1), None)]);
+        for (kernel, [of_forward, of_backward], widths) in KERNELS {
+            if !widths.contains(&width) {
+                continue;
+            }
+            // more pairs of a head and a task than multiprocessors, so that blocks of a fixed number take several
+            let many = (kernel == Kernel::Hopper).then(|| of(PACKED, (67, 67), None));
+            for problem in problems.clone().chain(many) {
+                cases.push(Case::new(of_forward, problem.name(), move |bench| {
+                    forward(bench, problem, kernel)
+                }));
+                cases.push(Case::new(of_backward, problem.name(), move |bench| {
+                    backward(bench, problem, kernel)
+                }));
+            }
         }
     }
     cases
@@ -262,11 +277,11 @@ fn narrowed(values: &[f64], round: impl Fn(f64) -> f64) -> Vec<f32> {
     values.iter().map(|&x| round(x) as f32).collect()
 }
 
-fn forward(bench: &Bench, problem: Problem) -> Result<Outcome> {
+fn forward(bench: &Bench, problem: Problem, kernel: Kernel) -> Result<Outcome> {
     let setting = Setting::new(problem);
     let heads = setting.heads;
     let rows = setting.seen.rows;
-    let plan = Plan::new(&bench.cuda, &setting.layout, &heads)?;
+    let plan = Plan::by(kernel, &bench.cuda, &setting.layout, &heads)?;
     let (mut o, mut lse) = (bench.buffer(setting.q.len())?, bench.buffer(rows * heads.query)?);
     let [q, k, v] = [&setting.q, &setting.k, &setting.v].map(|values| bench.bf16(values));
     cuda::forward(&bench.cuda, &plan, &heads, &mut o, &mut lse, &q?, &k?, &v?)?;
@@ -291,7 +306,7 @@ fn forward(bench: &Bench, problem: Problem) -> Result<Outcome> {
     Ok(outcome.costing(setting.q.len(), bytes))
 }
 
-fn backward(bench: &Bench, problem: Problem) -> Result<Outcome> {
+fn backward(bench: &Bench, problem: Problem, kernel: Kernel) -> Result<Outcome> {
     let setting = Setting::new(problem);
     let heads = setting.heads;
     let (asked, seen) = (setting.q.len(), setting.k.len());
@@ -303,7 +318,7 @@ fn backward(bench: &Bench, problem: Problem) -> Result<Outcome> {
         lse.extend(narrowed(&of_lse, |x| x));
     }
     let o = narrowed(&o, to_bf16);
-    let found = launch_backward(bench, &setting, &o, &lse)?;
+    let found = launch_backward(bench, &setting, kernel, &o, &lse)?;
 
     let truth = gradients(&setting, None);
     let plain = gradients(&setting, Some((&o, &lse)));
@@ -317,16 +332,23 @@ fn backward(bench: &Bench, problem: Problem) -> Result<Outcome> {
         return Ok(outcome);
     }
     let (rows, e) = (8 * setting.seen.rows * heads.query, heads.width);
+    let by = if kernel == Kernel::Hopper { "_wgmma" } else { "" };
     Ok(outcome
         .costing_of(&format!("attention_delta_bf16_e{e}"), asked, 4 * asked + 2 * rows)
-        .costing_of(&format!("attention_backward_q_bf16_e{e}"), asked, 2 * (3 * asked + 2 * seen) + rows)
-        .costing_of(&format!("attention_backward_kv_bf16_e{e}"), seen, 2 * (2 * asked + 4 * seen) + rows))
+        .costing_of(&format!("attention{by}_backward_q_bf16_e{e}"), asked, 2 * (3 * asked + 2 * seen) + rows)
+        .costing_of(&format!("attention{by}_backward_kv_bf16_e{e}"), seen, 2 * (2 * asked + 4 * seen) + rows))
 }
 
 /// dQ, dK and dV as the GPU makes them.
-fn launch_backward(bench: &Bench, setting: &Setting, o: &[f32], lse: &[f32]) -> Result<[Vec<f32>; 3]> {
+fn launch_backward(
+    bench: &Bench,
+    setting: &Setting,
+    kernel: Kernel,
+    o: &[f32],
+    lse: &[f32],
+) -> Result<[Vec<f32>; 3]> {
     let (asked, seen) = (setting.q.len(), setting.k.len());
-    let plan = Plan::new(&bench.cuda, &setting.layout, &setting.heads)?;
+    let plan = Plan::by(kernel, &bench.cuda, &setting.layout, &setting.heads)?;
     let (q, k, v) = (bench.bf16(&setting.q)?, bench.bf16(&setting.k)?, bench.bf16(&setting.v)?);
     let (o, lse, d_o) = (bench.bf16(o)?, bench.upload(lse)?, bench.bf16(&setting.d_o)?);
     let (mut dq, mut dk, mut dv) = (bench.buffer(asked)?, bench.buffer(seen)?, bench.buffer(seen)?);
