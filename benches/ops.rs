@@ -1,7 +1,9 @@
-//! Every op at the shapes of SmolLM2-135M, beside its floor: the FLOPs or bytes that the equation needs,
-//! which criterion divides by the time (1 element = 1 FLOP).
+//! Every op at the shapes of SmolLM2-135M, beside its floor: the FLOPs or bytes that the equation needs, over what this
+//! machine did at most just before. Criterion divides them by the time (1 element = 1 FLOP).
 
 use std::hint::black_box;
+use std::sync::LazyLock;
+use std::time::Duration;
 use std::{iter, slice};
 
 use criterion::measurement::WallTime;
@@ -9,7 +11,7 @@ use criterion::{
     BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
 };
 use preceptor::base::philox::{Philox, Purpose, Stream};
-use preceptor::device::{Buffer, Device, Settings, Weight};
+use preceptor::device::{Buffer, Device, Peaks, Settings, Weight};
 use preceptor::ops::adamw::{self, Constants};
 use preceptor::ops::attention::{self, Heads, Layout, Saved};
 use preceptor::ops::cross_entropy::{self, Gradients, Target};
@@ -63,11 +65,24 @@ fn measure(
     group: &mut BenchmarkGroup<'_, WallTime>,
     form: &str,
     n: usize,
-    floor: Throughput,
+    work: Throughput,
     mut run: impl FnMut(),
 ) {
-    group.throughput(floor);
+    say_floor(form, n, &work);
+    group.throughput(work);
     group.bench_function(BenchmarkId::new(form, n), |b| b.iter(&mut run));
+}
+
+/// Prints the least time that `work` can take.
+#[expect(clippy::print_stdout, reason = "beside what criterion prints")]
+fn say_floor(form: &str, n: usize, work: &Throughput) {
+    static PEAKS: LazyLock<Peaks> = LazyLock::new(|| Bench::new().device.measure_peaks());
+    let seconds = match *work {
+        Throughput::Elements(flops) => flops as f64 / PEAKS.flops,
+        Throughput::Bytes(bytes) => bytes as f64 / PEAKS.bytes,
+        _ => unreachable!("work is FLOPs or bytes"),
+    };
+    println!("{form}/{n}: floor {:.1?}", Duration::from_secs_f64(seconds));
 }
 
 fn flops(count: usize) -> Throughput {
@@ -123,6 +138,7 @@ fn row_ops(criterion: &mut Criterion) {
             gated::forward(device, Activation::Silu, black_box(&g), &u, &mut m);
         });
         // in place: every call needs its inputs anew
+        say_floor("backward", n, &bytes(5 * n * F));
         group.throughput(bytes(5 * n * F));
         group.bench_function(BenchmarkId::new("backward", n), |b| {
             let copy = |x: &Buffer| device.upload(x.values(), n, F);
