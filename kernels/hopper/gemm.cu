@@ -199,6 +199,7 @@ __device__ inline void add8(float (&value)[4][2], const float* from)
         value[half * 2 + 1][1] += f.w;
     }
 }
+
 // c = sum + bias (+ c), 16 bytes or more of a lane at a time, 64 or more of a row.
 template <int COLUMNS, class Element>
 __device__ inline void store(Element* c, int stride, const float (&sum)[COLUMNS / 8][4], const bf16* bias,
@@ -210,12 +211,7 @@ __device__ inline void store(Element* c, int stride, const float (&sum)[COLUMNS 
 #pragma unroll
         for (int below = 0; below < 2; ++below) {
             float value[4][2];
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                value[i][0] = sum[four * 4 + i][below * 2];
-                value[i][1] = sum[four * 4 + i][below * 2 + 1];
-            }
-            gather_columns(value);
+            gather(value, sum, four, below);
             const int m = row + below * 8;
             if (m >= M || column >= N) continue;
             Element* to = c + (size_t)m * stride + column;

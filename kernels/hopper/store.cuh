@@ -21,6 +21,18 @@ __device__ inline void gather_columns(float (&value)[4][2])
     }
 }
 
+// value = 8 columns of a row of sums: the lane's of 32, in the row that its first sums are of or 8 below.
+template <int EIGHTS>
+__device__ inline void gather(float (&value)[4][2], const float (&sum)[EIGHTS][4], int four, int below)
+{
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        value[i][0] = sum[four * 4 + i][below * 2];
+        value[i][1] = sum[four * 4 + i][below * 2 + 1];
+    }
+    gather_columns(value);
+}
+
 // 8 elements of memory = value.
 __device__ inline void store8(bf16* to, const float (&value)[4][2])
 {
@@ -45,12 +57,7 @@ __device__ inline void store_columns(bf16* to, int stride, const float (&sum)[EI
 #pragma unroll
         for (int below = 0; below < 2; ++below) {
             float value[4][2];
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                value[i][0] = sum[four * 4 + i][below * 2];
-                value[i][1] = sum[four * 4 + i][below * 2 + 1];
-            }
-            gather_columns(value);
+            gather(value, sum, four, below);
             const int at = row + below * 8;
             if (at < rows) store8(to + (size_t)at * stride + four * 32 + threadIdx.x % 4 * 8, value);
         }

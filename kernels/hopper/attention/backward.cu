@@ -87,12 +87,6 @@ template <int EIGHTS> __device__ inline void multiply(float (&values)[EIGHTS][4]
         for (int i = 0; i < 4; ++i) values[n][i] *= by[n][i];
 }
 
-template <int E> __device__ inline void clear(Products<E>& sums)
-{
-#pragma unroll
-    for (int n = 0; n < E / 8; ++n) sums[n][0] = sums[n][1] = sums[n][2] = sums[n][3] = 0.0f;
-}
-
 // ---- dq: a block owns query rows and visits tiles of keys ----
 
 // A tile of K is held until its second product, while the next two arrive.
@@ -109,15 +103,6 @@ template <int E> struct RowPass {
     RowValues lse2, minus_delta;
     int2 limits[2];
 
-    __device__ bool sees_some(const Visits& visit) const
-    {
-        return visit.left > 0 && sight_of(visit.current, own_warpgroup()) != NOTHING;
-    }
-    __device__ void advance(Visits& visit)
-    {
-        visit.advance();
-        turn.advance();
-    }
     __device__ void start_scores(Products<VISITED>& s, Products<VISITED>& dp)
     {
         wait(shared.visited(0, turn), turn.parity);
@@ -151,6 +136,7 @@ template <int E> struct RowPass {
 #pragma unroll
             for (int i = 0; i < 4; ++i) s[n][i] = exp2_approx(fmaf(s[n][i], scale_log2, -lse2[i / 2]));
     }
+
     // A run of tiles of which the rows see something: one's ds is made while the products with the ds before run.
     __device__ void run(Visits& visit)
     {
@@ -164,7 +150,7 @@ template <int E> struct RowPass {
         multiply(dp, s);
         round<VISITED>(ds, dp);
         Turn<ROW_STAGES> before = turn;
-        advance(visit);
+        advance(visit, turn);
 #pragma unroll 1
         while (sees_some(visit)) {
             start_scores(s, dp);
@@ -178,7 +164,7 @@ template <int E> struct RowPass {
             release(shared.visited(0, before));
             round<VISITED>(ds, dp);
             before = turn;
-            advance(visit);
+            advance(visit, turn);
         }
         start_sums(ds, before);
         wgmma_wait<0>();
@@ -205,7 +191,7 @@ template <int E> struct RowPass {
                 run(visit);
             } else {
                 pass(shared, turn);
-                advance(visit);
+                advance(visit, turn);
             }
         }
         release(shared.own(0));

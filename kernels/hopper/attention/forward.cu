@@ -90,15 +90,6 @@ template <int E> struct Consumer {
     RowValues sum_p, top, fade;
     int2 limits[2];
 
-    __device__ bool sees_some(const Visits& visit) const
-    {
-        return visit.left > 0 && sight_of(visit.current, own_warpgroup()) != NOTHING;
-    }
-    __device__ void advance(Visits& visit)
-    {
-        visit.advance();
-        turn.advance();
-    }
     // Gives back a tile of keys that none of the rows sees.
     __device__ void pass()
     {
@@ -146,7 +137,7 @@ template <int E> struct Consumer {
         release(shared.k(turn.stage));
         if (weigh(weights, s, visit.current)) scale_rows(sum_o, fade);
         Turn<STAGES> before = turn;
-        advance(visit);
+        advance(visit, turn);
 #pragma unroll 1
         while (sees_some(visit)) {
             start_scores(s);
@@ -159,7 +150,7 @@ template <int E> struct Consumer {
             if (faded) scale_rows(sum_o, fade);
             move(weights, next);
             before = turn;
-            advance(visit);
+            advance(visit, turn);
         }
         start_output(weights, before);
         wgmma_wait<0>();
@@ -171,8 +162,7 @@ template <int E> struct Consumer {
         const int row = task.x * ROWS + own_row();
         limits[0] = work.limits[row];
         limits[1] = work.limits[row + 8];
-#pragma unroll
-        for (int n = 0; n < E / 8; ++n) sum_o[n][0] = sum_o[n][1] = sum_o[n][2] = sum_o[n][3] = 0.0f;
+        clear<E>(sum_o);
         sum_p[0] = sum_p[1] = 0.0f;
         top[0] = top[1] = LOWEST;
         wait(shared.q(), parity);
@@ -182,7 +172,7 @@ template <int E> struct Consumer {
                 run(visit);
             } else {
                 pass();
-                advance(visit);
+                advance(visit, turn);
             }
         }
         release(shared.q());

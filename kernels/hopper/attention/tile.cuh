@@ -77,6 +77,17 @@ __device__ inline int own_row()
 // Where the warpgroup's rows begin in a tile of ROWS rows.
 __device__ inline unsigned own_part(Slot slot) { return slot.tile + own_warpgroup() * WARPGROUP_ROWS * LINE; }
 
+// Whether there is a visit left, and the warpgroup's rows see something of its tile.
+__device__ inline bool sees_some(const Visits& visit)
+{
+    return visit.left > 0 && sight_of(visit.current, own_warpgroup()) != NOTHING;
+}
+template <int STAGES> __device__ inline void advance(Visits& visit, Turn<STAGES>& turn)
+{
+    visit.advance();
+    turn.advance();
+}
+
 // Copies TILE_ROWS rows of a head once the slot is free. `beside`: bytes that the caller adds to the slot's.
 template <int E, int TILE_ROWS>
 __device__ inline void fetch(Slot to, unsigned parity, const tensor_map& from, int head, int tile, int beside = 0)
@@ -136,6 +147,12 @@ template <int PIECES> __device__ inline void move(unsigned (&to)[PIECES][4], con
     for (int j = 0; j < PIECES; ++j)
 #pragma unroll
         for (int i = 0; i < 4; ++i) asm volatile("mov.b32 %0, %1;" : "=r"(to[j][i]) : "r"(from[j][i]));
+}
+
+template <int E> __device__ inline void clear(Products<E>& sums)
+{
+#pragma unroll
+    for (int n = 0; n < E / 8; ++n) sums[n][0] = sums[n][1] = sums[n][2] = sums[n][3] = 0.0f;
 }
 
 // sums *= by, row by row.

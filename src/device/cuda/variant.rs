@@ -13,7 +13,7 @@ pub enum Kernel {
 }
 
 impl Kernel {
-    /// Those that run on a GPU, the fastest last.
+    /// Those that run on a GPU, the one to prefer last.
     pub fn all(cuda: &Cuda) -> &'static [Self] {
         if only("hopper/") == Some(cuda.gpu().capability) {
             &[Self::Portable, Self::Hopper]
@@ -22,7 +22,7 @@ impl Kernel {
         }
     }
 
-    /// The fastest one: wherever both were measured (docs/benchmarks), the one for the GPU.
+    /// The one for the GPU if there is one: faster wherever both were measured (docs/benchmarks).
     pub fn best(cuda: &Cuda) -> Self {
         *Self::all(cuda).last().expect("one runs everywhere")
     }

@@ -40,7 +40,7 @@ pub struct Plan {
     keys: Blocks,
 }
 
-/// The kernels that there are for heads of a width, the fastest last.
+/// The kernels that there are for heads of a width, the one to prefer last.
 pub fn kernels(cuda: &Cuda, width: usize) -> &'static [Kernel] {
     if hopper::WIDTHS.contains(&width) { Kernel::all(cuda) } else { &[Kernel::Portable] }
 }

@@ -152,3 +152,20 @@ pub fn seed_all(
     });
     done.into_inner().expect("no thread panics").into_values().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The checks seed few of them each time: a row whose place has moved would not be missed.
+    #[test]
+    fn every_fault_finds_its_place() {
+        let kernels: Vec<String> = Sources::names().map(str::to_owned).collect();
+        let faults = all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("faults"), &kernels).unwrap();
+        assert!(!faults.is_empty());
+        for fault in faults {
+            let folder = tempfile::tempdir().unwrap();
+            fault.seed(&Sources::Embedded, folder.path()).unwrap();
+        }
+    }
+}
