@@ -1,108 +1,32 @@
 //! f32 matrix products on the CPU, over strided views.
 //!
-//! The output is cut into tiles by its shape alone, a tile a task; all terms of a sum are added while the tile is
-//! in cache. The `gemm` crate cuts the depth k by shape and sums in a fixed order, so a product has the same bits
-//! for any number of threads; `tests/determinism.rs` holds it to that.
+//! The output is cut into tiles by its shape alone, a tile a task; all terms of a sum are added while the tile is in cache.
+//! Whatever computes a tile cuts the depth k by shape and sums in a fixed order, so a product has the same bits for any
+//! number of threads; `tests/determinism.rs` holds it to that.
 
+mod block;
+mod mat;
+mod packed;
 mod thin;
-
-use std::ops::Range;
+mod turn;
 
 use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::Cpu;
-use crate::device::Buffer;
 
-pub use thin::{ROWS as THIN_ROWS, thin};
-
-/// Rows that are turned side by side.
-const TURNED: usize = 8;
+pub use block::ROWS as THIN_ROWS;
+pub use mat::Mat;
+pub use thin::thin;
 
 /// Values of k that a task of [`Cpu::deep`] sums.
 const DEEP: usize = 2048;
 
+/// Columns of a tile, at most about, where the gemm crate packs both operands.
+const TILE: usize = 144;
+
 /// Rows up to which a term's operands are not packed.
 const THIN: usize = thin::MOST_TURNED;
-
-/// A borrowed matrix: element (i, j) is `data[i * row_stride + j * col_stride]`.
-#[derive(Clone, Copy, Debug)]
-pub struct Mat<'a> {
-    data: &'a [f32],
-    rows: usize,
-    cols: usize,
-    row_stride: usize,
-    col_stride: usize,
-}
-
-impl<'a> Mat<'a> {
-    /// All of a buffer.
-    pub fn of(x: &'a Buffer) -> Self {
-        Self::new(x.values(), x.rows(), x.cols())
-    }
-
-    /// `rows` x `cols`, row-major without gaps.
-    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
-        Self::strided(data, rows, cols, cols)
-    }
-
-    /// `rows` x `cols`, rows `row_stride` values apart.
-    pub fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
-        Self { data, rows, cols, row_stride, col_stride: 1 }
-    }
-
-    /// The transpose; nothing moves.
-    #[must_use]
-    pub fn t(self) -> Self {
-        Self {
-            rows: self.cols,
-            cols: self.rows,
-            row_stride: self.col_stride,
-            col_stride: self.row_stride,
-            ..self
-        }
-    }
-
-    /// Number of rows.
-    pub fn count_rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Writes its transpose to `out`, whose rows are `stride` values apart; its own rows have no gaps.
-    pub fn turn_into(self, out: &mut [f32], stride: usize) {
-        assert!(self.col_stride == 1 && self.rows <= stride, "gemm: cannot turn {} rows", self.rows);
-        for first in (0..self.rows).step_by(TURNED) {
-            let count = TURNED.min(self.rows - first);
-            let rows: [&[f32]; TURNED] = std::array::from_fn(|i| {
-                let start = (first + i.min(count - 1)) * self.row_stride;
-                &self.data[start..start + self.cols]
-            });
-            for (col, out) in out.chunks_mut(stride).take(self.cols).enumerate() {
-                for (out, row) in out[first..first + count].iter_mut().zip(rows) {
-                    *out = row[col];
-                }
-            }
-        }
-    }
-
-    /// Some of its rows.
-    fn rows(self, range: Range<usize>) -> Self {
-        Self { data: &self.data[range.start * self.row_stride..], rows: range.len(), ..self }
-    }
-
-    /// Some of its columns.
-    fn cols(self, range: Range<usize>) -> Self {
-        self.t().rows(range).t()
-    }
-
-    /// Values from the first to the last, both included.
-    fn span(&self) -> usize {
-        match (self.rows, self.cols) {
-            (0, _) | (_, 0) => 0,
-            (rows, cols) => (rows - 1) * self.row_stride + (cols - 1) * self.col_stride + 1,
-        }
-    }
-}
 
 /// `scale * a b`
 #[derive(Clone, Copy, Debug)]
@@ -119,6 +43,11 @@ impl<'a> Term<'a> {
     /// `a b`
     pub fn new(a: Mat<'a>, b: Mat<'a>) -> Self {
         Self { a, b, scale: 1.0 }
+    }
+
+    /// Whether its transpose is one of few rows that can be computed from where the operands lie.
+    fn is_narrow(&self) -> bool {
+        self.b.cols <= THIN && self.a.row_stride == 1
     }
 }
 
@@ -180,7 +109,8 @@ impl Cpu {
         if !self.computes {
             return;
         }
-        let sums: Vec<Tiled<'_>> = sums.into_iter().map(Tiled::new).collect();
+        let packs = packed::pays();
+        let sums: Vec<Tiled<'_>> = sums.into_iter().map(|sum| Tiled::new(sum, packs)).collect();
         let tasks: Vec<(&Tiled<'_>, usize)> =
             sums.iter().flat_map(|sum| (0..sum.tiles()).map(move |tile| (sum, tile))).collect();
         self.run(|| tasks.into_par_iter().with_max_len(1).for_each(|(sum, tile)| sum.compute(tile)));
@@ -196,6 +126,7 @@ struct Tiled<'a> {
     tile_cols: usize,
     terms: Vec<Term<'a>>,
     accumulate: bool,
+    packs: bool,
 }
 
 /// Where a tile starts. Tiles do not overlap, so that threads may share it.
@@ -210,12 +141,14 @@ unsafe impl Send for OutPointer {}
 unsafe impl Sync for OutPointer {}
 
 impl<'a> Tiled<'a> {
-    fn new(sum: Sum<'a>) -> Self {
+    /// `packs`: whether `packed` computes what it can, else the gemm crate.
+    fn new(sum: Sum<'a>, packs: bool) -> Self {
         let Sum { out, terms, accumulate } = sum;
         let (rows, cols) = (terms[0].a.rows, terms[0].b.cols);
         assert_eq!(out.len(), rows * cols, "gemm: length of out, {rows} x {cols}");
-        let (tile_rows, tile_cols) = tile_shape(rows, cols);
-        Self { out: OutPointer(out.as_mut_ptr()), rows, cols, tile_rows, tile_cols, terms, accumulate }
+        let (tile_rows, tile_cols) = tile_shape(rows, cols, if packs { packed::TILE } else { TILE });
+        let out = OutPointer(out.as_mut_ptr());
+        Self { out, rows, cols, tile_rows, tile_cols, terms, accumulate, packs }
     }
 
     fn tiles(&self) -> usize {
@@ -231,9 +164,17 @@ impl<'a> Tiled<'a> {
         let start = rows.start * self.cols + cols.start;
         // Stays inside the matrix, whose length `new` checked.
         let out = OutPointer(self.out.0.wrapping_add(start));
-        for (i, term) in self.terms.iter().enumerate() {
-            assert_eq!((term.a.rows, term.b.cols), (self.rows, self.cols), "gemm: shapes of a sum's terms");
-            let term = Term { a: term.a.rows(rows.clone()), b: term.b.cols(cols.clone()), ..*term };
+        let of_tile = |term: &Term<'a>| {
+            let Term { a, b, scale } = *term;
+            assert_eq!((a.rows, b.cols), (self.rows, self.cols), "gemm: shapes of a sum's terms");
+            assert_eq!(a.cols, b.rows, "gemm: depths of a term's factors");
+            Term { a: a.rows(rows.clone()), b: b.cols(cols.clone()), scale }
+        };
+        let terms: Vec<Term<'_>> = self.terms.iter().map(of_tile).collect();
+        if self.packs && rows.len() > THIN && !terms.iter().all(Term::is_narrow) {
+            return packed::sum(out, self.cols, &terms, self.accumulate);
+        }
+        for (i, &term) in terms.iter().enumerate() {
             product(out, self.cols, term, self.accumulate || i > 0);
         }
     }
@@ -241,11 +182,10 @@ impl<'a> Tiled<'a> {
 
 /// Rows and columns of a tile: large, since a task packs what it reads, but small enough that a product of the sizes
 /// of small models gives every thread several. Rows come in whole groups of 6, 8 or 12, as kernels have them.
-fn tile_shape(rows: usize, cols: usize) -> (usize, usize) {
-    const COLS: usize = 144;
+fn tile_shape(rows: usize, cols: usize, most_cols: usize) -> (usize, usize) {
     const NARROW: usize = 48;
-    let tile_cols = even_part(cols, COLS, 16);
-    let most_rows = if tile_cols > NARROW { 640 } else { 256 };
+    let tile_cols = even_part(cols, most_cols, 16);
+    let most_rows = if tile_cols > NARROW { 640 } else { 96 };
     (even_part(rows, most_rows, 24), tile_cols)
 }
 
@@ -269,6 +209,9 @@ fn product(out: OutPointer, out_stride: usize, term: Term<'_>, accumulate: bool)
     }
     if m <= THIN && b.row_stride == 1 && a.col_stride == 1 {
         return thin::product_of_columns(out, out_stride, term, accumulate);
+    }
+    if term.is_narrow() {
+        return thin::product_turned(out, out_stride, term, accumulate);
     }
     assert!(a.data.len() >= a.span() && b.data.len() >= b.span(), "gemm: an operand is too small");
     // SAFETY: the assertion above keeps every element (i, j) of the operands inside its slice. Callers checked that
@@ -303,41 +246,52 @@ fn product(out: OutPointer, out_stride: usize, term: Term<'_>, accumulate: bool)
 mod tests {
     use super::*;
 
-    /// One row or column, one short of, at and past a tile; a tile's last columns; three terms and what was there.
+    /// One row or column, one short of, at and past a tile; a tile's last columns; three terms, one of them deeper than
+    /// what is packed at a time, and what was there; operands as they lie and turned.
     #[test]
     fn a_sum_of_products_is_that_of_its_elements() {
-        let cpu = Cpu::new(2).unwrap();
-        let value = |i: usize, j: usize| ((i * 31 + j * 17) % 13) as f32 - 6.0;
-        for (rows, cols) in [(1, 1), (5, 97), (257, 16), (641, 95), (650, 289), (0, 3), (3, 0)] {
-            for accumulate in [false, true] {
-                let depths = [7, 1, 16];
-                let a: Vec<Vec<f32>> =
-                    depths.iter().map(|k| (0..rows * k).map(|i| value(i, *k)).collect()).collect();
-                let b: Vec<Vec<f32>> =
-                    depths.iter().map(|k| (0..cols * k).map(|i| value(*k, i)).collect()).collect();
-                let terms: Vec<Term<'_>> = depths
-                    .iter()
-                    .zip(a.iter().zip(&b))
-                    .map(|(&k, (a, b))| Term {
-                        a: Mat::new(a, rows, k),
-                        b: Mat::new(b, cols, k).t(),
-                        scale: k as f32,
+        const TERMS: [(usize, f32); 3] = [(7, 2.0), (400, 1.0), (16, 3.0)];
+        let values = |len: usize, seed: usize| -> Vec<f32> {
+            (0..len).map(|i| ((i * 31 + seed * 17) % 13) as f32 - 6.0).collect()
+        };
+        for (rows, cols) in [(1, 1), (5, 97), (49, 33), (257, 16), (641, 30), (650, 160), (0, 3), (3, 0)] {
+            let a = TERMS.map(|(k, _)| values(rows * k, k));
+            let b = TERMS.map(|(k, _)| values(k * cols, k + 1));
+            for [a_turned, b_turned] in [[false, true], [false, false], [true, false], [true, true]] {
+                let terms: Vec<Term<'_>> = (0..TERMS.len())
+                    .map(|i| {
+                        let (k, scale) = TERMS[i];
+                        let (a, b) = (&a[i], &b[i]);
+                        Term {
+                            a: if a_turned { Mat::new(a, k, rows).t() } else { Mat::new(a, rows, k) },
+                            b: if b_turned { Mat::new(b, cols, k).t() } else { Mat::new(b, k, cols) },
+                            scale,
+                        }
                     })
                     .collect();
-                let start: Vec<f32> = (0..rows * cols).map(|i| value(i, 3)).collect();
-                let mut out = start.clone();
-                cpu.sums(vec![Sum { out: &mut out, terms, accumulate }]);
                 // whole numbers below 2^24: exact in any order
                 let element = |row: usize, col: usize| -> f32 {
-                    let of = |(&k, (a, b)): (&usize, (&Vec<f32>, &Vec<f32>))| {
-                        k as f32 * (0..k).map(|i| a[row * k + i] * b[col * k + i]).sum::<f32>()
+                    let of_term = |Term { a, b, scale }: &Term<'_>| {
+                        let a = |k| a.data[row * a.row_stride + k * a.col_stride];
+                        scale
+                            * (0..b.rows)
+                                .map(|k| a(k) * b.data[k * b.row_stride + col * b.col_stride])
+                                .sum::<f32>()
                     };
-                    depths.iter().zip(a.iter().zip(&b)).map(of).sum()
+                    terms.iter().map(of_term).sum()
                 };
-                for (i, (&found, &start)) in out.iter().zip(&start).enumerate() {
-                    let start = if accumulate { start } else { 0.0 };
-                    let expected = start + element(i / cols, i % cols);
-                    assert_eq!(found, expected, "{rows} x {cols}, element {i}, accumulate {accumulate}");
+                let sums: Vec<f32> = (0..rows * cols).map(|i| element(i / cols, i % cols)).collect();
+                for (accumulate, packs) in [(false, false), (true, false), (false, true), (true, true)] {
+                    let start = values(rows * cols, 3);
+                    let mut out = start.clone();
+                    let tiled = Tiled::new(Sum { out: &mut out, terms: terms.clone(), accumulate }, packs);
+                    (0..tiled.tiles()).for_each(|tile| tiled.compute(tile));
+                    for (i, (&found, (&start, sum))) in out.iter().zip(start.iter().zip(&sums)).enumerate() {
+                        let expected = sum + if accumulate { start } else { 0.0 };
+                        let turned =
+                            format!("turned {a_turned} {b_turned}, packs {packs}, accumulate {accumulate}");
+                        assert_eq!(found, expected, "{rows} x {cols}, element {i}, {turned}");
+                    }
                 }
             }
         }
@@ -362,7 +316,7 @@ mod tests {
 
     #[test]
     fn parts_cover_and_are_nearly_alike() {
-        for (most, unit) in [(144, 16), (640, 24), (256, 24)] {
+        for (most, unit) in [(96, 16), (144, 16), (640, 24), (96, 24)] {
             for all in 0..2000_usize {
                 let part = even_part(all, most, unit);
                 assert!(part.is_multiple_of(unit) && part < most + unit, "{all} -> {part}");

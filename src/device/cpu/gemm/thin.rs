@@ -1,13 +1,9 @@
 //! Products with few rows or columns, straight from where the operands lie.
 //!
-//! A GEMM packs its operands, which pays when each is used hundreds of times. Here a block of 6 x 16 values of the
-//! output stays in registers, 12 of AVX's 16 vectors, while k runs over rows of b; a's values are broadcast. Every
-//! sum has the order of k.
+//! A GEMM packs its operands, which pays when each is used hundreds of times.
 
+use super::block::{Block, ROWS, fetch};
 use super::{Mat, OutPointer, Term};
-
-/// Rows of a block.
-pub const ROWS: usize = 6;
 
 /// Values of a row of b up to which a block reads all of k at once. The rows of a wider b may lie in memory far
 /// apart, where the processor reads ahead in a few rows, but not in hundreds.
@@ -33,13 +29,24 @@ pub fn thin(out: &mut [f32], out_stride: usize, a: Mat<'_>, b: Mat<'_>, scale: f
 
 /// As [`thin`], where the m x n values of `out` belong to the caller.
 pub(super) fn product(out: OutPointer, out_stride: usize, term: Term<'_>, accumulate: bool) {
-    for step in steps(out, out_stride, term, accumulate) {
+    let (b, depth) = (term.b, depth(term.b));
+    for (i, step) in steps(out, out_stride, term, accumulate).enumerate() {
+        if term.a.rows > ROWS {
+            // fewer rows are attention's, whose b is in cache
+            let next = [(i + 1) * depth, (i + 2) * depth].map(|k| k.min(b.rows));
+            b.rows(next[0]..next[1]).lines().for_each(fetch);
+        }
         // SAFETY: `steps` checked the operands; callers hold the m x n values of `out` alone.
         #[expect(unsafe_code, reason = "blocks of strided matrices, which slices cannot express")]
         unsafe {
             step.all(term.a.rows, term.b.cols);
         }
     }
+}
+
+/// Values of k at a time.
+fn depth(b: Mat<'_>) -> usize {
+    if b.cols <= NARROW { b.rows.max(1) } else { DEPTH }
 }
 
 /// The whole product as blocks, each of some values of k, to be computed in this order.
@@ -50,10 +57,11 @@ fn steps(
     accumulate: bool,
 ) -> impl Iterator<Item = Block> {
     let Term { a, b, scale } = term;
-    let (m, n, k) = (a.rows, b.cols, a.cols);
-    assert_eq!((b.rows, b.col_stride), (k, 1), "gemm: {m} x {k} times {} x {n}", b.rows);
+    let k = a.cols;
+    assert_eq!((b.rows, b.col_stride), (k, 1), "gemm: {} x {k} times {} x {}", a.rows, b.rows, b.cols);
+    assert!(a.row_stride == 1 || a.col_stride == 1, "gemm: neither rows nor columns of a are without gaps");
     assert!(a.data.len() >= a.span() && b.data.len() >= b.span(), "gemm: an operand is too small");
-    let depth = if n <= NARROW { k.max(1) } else { DEPTH };
+    let depth = depth(b);
     (0..k.max(1)).step_by(depth).map(move |first| Block {
         out: out.0,
         out_stride,
@@ -93,180 +101,22 @@ pub(super) fn product_of_columns(out: OutPointer, out_stride: usize, term: Term<
     }
 }
 
-/// Where a block and its operands start.
-#[derive(Clone, Copy)]
-struct Block {
-    out: *mut f32,
-    out_stride: usize,
-    a: *const f32,
-    a_strides: [usize; 2],
-    b: *const f32,
-    b_stride: usize,
-    depth: usize,
-    scale: f32,
-    accumulate: bool,
-}
-
-impl Block {
-    /// # Safety
-    ///
-    /// The operands' `m` x depth and depth x `n` values and the output's `m` x `n` are the caller's.
-    #[expect(unsafe_code, reason = "raw strided operands")]
-    unsafe fn all(self, m: usize, n: usize) {
-        #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-            // SAFETY: the host has what it is compiled for; the rest is this function's own condition.
-            return unsafe { avx::all(self, m, n) };
-        }
-        // SAFETY: this function's own condition.
-        unsafe { self.plain(m, n) }
-    }
-
-    /// As [`Self::all`], on any host; its bits are not those of AVX, which rounds a product and its addition once.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Self::all`].
-    #[expect(unsafe_code, reason = "raw strided operands")]
-    unsafe fn plain(self, m: usize, n: usize) {
-        for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
-            // SAFETY: i < m and j < n, and k runs below the depth.
+/// As [`product`], but b is narrow and it is a's columns that have no gaps, as in the gradient of an adapter's B: the
+/// output's transpose is computed, whose b is then a's.
+pub(super) fn product_turned(out: OutPointer, out_stride: usize, term: Term<'_>, accumulate: bool) {
+    let Term { a, b, scale } = term;
+    let (m, n) = (a.rows, b.cols);
+    let mut columns = vec![0.0; n * m];
+    thin(&mut columns, m, b.t(), a.t(), scale, false);
+    for row in 0..m {
+        for (j, column) in columns.chunks_exact(m).enumerate() {
+            // SAFETY: row < m and j < n, which are the caller's.
+            #[expect(unsafe_code, reason = "the output is a tile of a strided matrix")]
             unsafe {
-                let a = |k| *self.a.add(i * self.a_strides[0] + k * self.a_strides[1]);
-                let b = |k| *self.b.add(k * self.b_stride + j);
-                let sum = self.scale * (0..self.depth).fold(0.0, |sum, k| sum + a(k) * b(k));
-                let out = self.out.add(i * self.out_stride + j);
-                *out = if self.accumulate { *out + sum } else { sum };
+                let out = out.0.add(row * out_stride + j);
+                *out = if accumulate { *out + column[row] } else { column[row] };
             }
         }
-    }
-
-    /// The block that starts at (row, column) of this one.
-    fn at(self, row: usize, column: usize) -> Self {
-        Self {
-            out: self.out.wrapping_add(row * self.out_stride + column),
-            a: self.a.wrapping_add(row * self.a_strides[0]),
-            b: self.b.wrapping_add(column),
-            ..self
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[expect(unsafe_code, reason = "raw strided operands")]
-mod avx {
-    use std::arch::x86_64::{
-        __m256, __m256i, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
-        _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_setzero_ps,
-        _mm256_setzero_si256, _mm256_storeu_ps,
-    };
-
-    use super::{Block, ROWS};
-
-    /// Values of a vector.
-    const LANES: usize = 8;
-
-    /// # Safety
-    ///
-    /// As for [`Block::all`].
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn all(block: Block, m: usize, n: usize) {
-        for row in (0..m).step_by(ROWS) {
-            let block = block.at(row, 0);
-            // SAFETY: the rows from `row` on are a part of the caller's.
-            unsafe {
-                match m - row {
-                    1 => rows::<1>(block, n),
-                    2 => rows::<2>(block, n),
-                    3 => rows::<3>(block, n),
-                    4 => rows::<4>(block, n),
-                    5 => rows::<5>(block, n),
-                    _ => rows::<ROWS>(block, n),
-                }
-            }
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn rows<const R: usize>(block: Block, n: usize) {
-        let mut column = 0;
-        // SAFETY: each step takes no more columns than are left.
-        unsafe {
-            while n - column >= 2 * LANES {
-                block.at(0, column).compute::<R, 2, false>(_mm256_setzero_si256());
-                column += 2 * LANES;
-            }
-            if n - column >= LANES {
-                block.at(0, column).compute::<R, 1, false>(_mm256_setzero_si256());
-                column += LANES;
-            }
-            if n > column {
-                block.at(0, column).compute::<R, 1, true>(first_lanes(n - column));
-            }
-        }
-    }
-
-    /// A mask of the first `count` lanes, below [`LANES`].
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn first_lanes(count: usize) -> __m256i {
-        let lanes: [i32; LANES] = std::array::from_fn(|lane| -i32::from(lane < count));
-        // SAFETY: reads the whole array.
-        unsafe { _mm256_loadu_si256(lanes.as_ptr().cast()) }
-    }
-
-    impl Block {
-        /// R rows of V vectors; where `PART`, only the lanes of `mask` exist.
-        #[inline]
-        #[target_feature(enable = "avx2,fma")]
-        unsafe fn compute<const R: usize, const V: usize, const PART: bool>(self, mask: __m256i) {
-            let mut sums = [[_mm256_setzero_ps(); V]; R];
-            let (mut a, mut b) = (self.a, self.b);
-            for _ in 0..self.depth {
-                let mut of_b = [_mm256_setzero_ps(); V];
-                // SAFETY: the caller's R x depth values of a and depth x (V vectors) of b.
-                unsafe {
-                    for (v, of_b) in of_b.iter_mut().enumerate() {
-                        *of_b = load::<PART>(b.add(v * LANES), mask);
-                    }
-                    for (i, sums) in sums.iter_mut().enumerate() {
-                        let of_a = _mm256_broadcast_ss(&*a.add(i * self.a_strides[0]));
-                        for (sum, &of_b) in sums.iter_mut().zip(&of_b) {
-                            *sum = _mm256_fmadd_ps(of_a, of_b, *sum);
-                        }
-                    }
-                }
-                a = a.wrapping_add(self.a_strides[1]);
-                b = b.wrapping_add(self.b_stride);
-            }
-            let scale = _mm256_set1_ps(self.scale);
-            for (i, sums) in sums.iter().enumerate() {
-                for (v, &sum) in sums.iter().enumerate() {
-                    // SAFETY: the caller's R x (V vectors) values of the output.
-                    unsafe {
-                        let out = self.out.add(i * self.out_stride + v * LANES);
-                        let value = if self.accumulate {
-                            _mm256_fmadd_ps(scale, sum, load::<PART>(out, mask))
-                        } else {
-                            _mm256_mul_ps(scale, sum)
-                        };
-                        if PART {
-                            _mm256_maskstore_ps(out, mask, value);
-                        } else {
-                            _mm256_storeu_ps(out, value);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    unsafe fn load<const PART: bool>(from: *const f32, mask: __m256i) -> __m256 {
-        // SAFETY: the caller's values, as many as the mask says where `PART`.
-        unsafe { if PART { _mm256_maskload_ps(from, mask) } else { _mm256_loadu_ps(from) } }
     }
 }
 

@@ -1,0 +1,147 @@
+//! Products in which b is packed and a is read where it lies.
+//!
+//! A task's columns of b are copied once, 16 at a time, in the order in which registers take them, and stay in the second
+//! level cache; 6 rows of a stay in the first one while all of these columns pass. All terms of a sum are added while a
+//! block of the output is in cache. Against a GEMM that packs both, a is not copied once a tile.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use super::block::{self, Block, COLS, ROWS};
+use super::{Mat, OutPointer, Term};
+
+/// Columns of a tile, at most about: several tiles a thread in products of small models.
+pub(super) const TILE: usize = 96;
+
+/// Values of k that are packed at a time, over all terms: 126 KiB, since a core's second level is often shared. It is half
+/// of 576 and a fifth of 1536 with room for an adapter.
+const DEPTH: usize = 336;
+
+/// Rows of an a whose rows have gaps between their values: so many are turned at a time.
+const TURNED: usize = 48;
+
+thread_local! {
+    /// What a task packs: its thread's own, so that it neither asks for memory nor clears it.
+    static PANELS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Whether this host is thought to be faster so: measured with AVX2. For vectors of 512 bits the gemm crate has wider blocks.
+pub(super) fn pays() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        return false;
+    }
+    block::is_fast()
+}
+
+/// `out = sum of terms`, or `out += sum of terms` when `accumulate`; rows of `out` are `out_stride` values apart. The
+/// terms' rows x columns values of `out` belong to the caller.
+pub(super) fn sum(out: OutPointer, out_stride: usize, terms: &[Term<'_>], accumulate: bool) {
+    PANELS.with_borrow_mut(|panels| {
+        for (i, parts) in packs(terms).iter().enumerate() {
+            add(out, out_stride, parts, panels, accumulate || i > 0);
+        }
+    });
+}
+
+/// The terms, cut along k and grouped so that each group is packed at once.
+fn packs<'a>(terms: &[Term<'a>]) -> Vec<Vec<Term<'a>>> {
+    let mut packs: Vec<Vec<Term<'a>>> = Vec::new();
+    let mut free = 0;
+    for term in terms {
+        let k = term.a.cols;
+        let step = k.div_ceil(k.div_ceil(DEPTH).max(1)).max(1);
+        for first in (0..k.max(1)).step_by(step) {
+            let depth = first..(first + step).min(k);
+            if packs.is_empty() || depth.len() > free {
+                packs.push(Vec::new());
+                free = DEPTH;
+            }
+            free -= depth.len();
+            let part = Term { a: term.a.cols(depth.clone()), b: term.b.rows(depth), ..*term };
+            packs.last_mut().expect("one was just opened").push(part);
+        }
+    }
+    packs
+}
+
+fn add(out: OutPointer, out_stride: usize, parts: &[Term<'_>], panels: &mut Vec<f32>, accumulate: bool) {
+    let (m, n) = (parts[0].a.rows, parts[0].b.cols);
+    let depth: usize = parts.iter().map(|part| part.a.cols).sum();
+    panels.resize(panels.len().max(depth * n.next_multiple_of(COLS)), 0.0);
+    for first in (0..n).step_by(COLS) {
+        let mut panel = &mut panels[first * depth..];
+        for part in parts {
+            let (of_part, rest) = panel.split_at_mut(part.b.rows * COLS);
+            pack(part.b.cols(first..(first + COLS).min(n)), of_part);
+            panel = rest;
+        }
+    }
+    let mut turned =
+        vec![0.0; if parts.iter().all(|part| part.a.col_stride == 1) { 0 } else { TURNED * depth }];
+    for first in (0..m).step_by(TURNED) {
+        let rows = first..(first + TURNED).min(m);
+        let of_rows = readable(parts, &rows, &mut turned);
+        for row in (0..rows.len()).step_by(ROWS) {
+            for col in (0..n).step_by(COLS) {
+                let mut b = &panels[col * depth..];
+                for (i, (a, part)) in of_rows.iter().zip(parts).enumerate() {
+                    let a = a.rows(row..(row + ROWS).min(rows.len()));
+                    let block = Block {
+                        out: out.0.wrapping_add((first + row) * out_stride + col),
+                        out_stride,
+                        a: a.data.as_ptr(),
+                        a_strides: [a.row_stride, 1],
+                        b: b.as_ptr(),
+                        b_stride: COLS,
+                        depth: a.cols,
+                        scale: part.scale,
+                        accumulate: accumulate || i > 0,
+                    };
+                    assert!(
+                        a.data.len() >= a.span() && b.len() >= a.cols * COLS,
+                        "gemm: an operand is too small"
+                    );
+                    // SAFETY: the assertion holds the operands; the rows and columns of the output are the caller's.
+                    #[expect(unsafe_code, reason = "blocks of strided matrices, which slices cannot express")]
+                    unsafe {
+                        block.all(a.rows, COLS.min(n - col));
+                    }
+                    b = &b[a.cols * COLS..];
+                }
+            }
+        }
+    }
+}
+
+/// The parts' a at some rows, without gaps between the values of a row: turned where its columns have none.
+fn readable<'a>(parts: &[Term<'a>], rows: &Range<usize>, turned: &'a mut [f32]) -> Vec<Mat<'a>> {
+    let mut free = turned;
+    let of_part = |part: &Term<'a>| {
+        let a = part.a.rows(rows.clone());
+        if a.col_stride == 1 {
+            return a;
+        }
+        assert_eq!(a.row_stride, 1, "gemm: neither rows nor columns of a are without gaps");
+        let out;
+        (out, free) = std::mem::take(&mut free).split_at_mut(a.rows * a.cols);
+        a.t().turn_into(out, a.cols);
+        Mat::new(out, a.rows, a.cols)
+    };
+    parts.iter().map(of_part).collect()
+}
+
+/// Columns of b, at most 16, as a row of 16 values a value of k; what is past the last column is never read.
+fn pack(b: Mat<'_>, panel: &mut [f32]) {
+    if b.row_stride == 1 {
+        return b.t().turn_into(panel, COLS);
+    }
+    assert_eq!(b.col_stride, 1, "gemm: neither rows nor columns of b are without gaps");
+    for (row, packed) in panel.as_chunks_mut::<COLS>().0.iter_mut().enumerate() {
+        let values = &b.data[row * b.row_stride..];
+        match values.first_chunk::<COLS>() {
+            Some(values) if b.cols == COLS => *packed = *values,
+            _ => packed[..b.cols].copy_from_slice(&values[..b.cols]),
+        }
+    }
+}
