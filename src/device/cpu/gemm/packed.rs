@@ -65,51 +65,73 @@ fn packs<'a>(terms: &[Term<'a>]) -> Vec<Vec<Term<'a>>> {
     packs
 }
 
+/// Writes or adds the sum of `parts`, whose b fit in one pack.
 fn add(out: OutPointer, out_stride: usize, parts: &[Term<'_>], panels: &mut Vec<f32>, accumulate: bool) {
     let (m, n) = (parts[0].a.rows, parts[0].b.cols);
     let depth: usize = parts.iter().map(|part| part.a.cols).sum();
+    pack(parts, depth, panels);
+    let turns = parts.iter().any(|part| part.a.col_stride != 1);
+    let mut turned = vec![0.0; if turns { TURNED * depth } else { 0 }];
+    for first in (0..m).step_by(TURNED) {
+        let rows = first..(first + TURNED).min(m);
+        let of_rows = readable(parts, &rows, &mut turned);
+        for (row, col) in
+            (0..rows.len()).step_by(ROWS).flat_map(|i| (0..n).step_by(COLS).map(move |j| (i, j)))
+        {
+            let mut b = &panels[col * depth..];
+            for (i, (a, part)) in of_rows.iter().zip(parts).enumerate() {
+                let a = a.rows(row..(row + ROWS).min(rows.len()));
+                let block = Block {
+                    out: out.0.wrapping_add((first + row) * out_stride + col),
+                    out_stride,
+                    a: a.data.as_ptr(),
+                    a_strides: [a.row_stride, 1],
+                    b: b.as_ptr(),
+                    b_stride: COLS,
+                    depth: a.cols,
+                    scale: part.scale,
+                    accumulate: accumulate || i > 0,
+                };
+                assert!(
+                    a.data.len() >= a.span() && b.len() >= a.cols * COLS,
+                    "gemm: an operand is too small"
+                );
+                // SAFETY: the assertion holds the operands; the rows and columns of the output are the caller's.
+                #[expect(unsafe_code, reason = "blocks of strided matrices, which slices cannot express")]
+                unsafe {
+                    block.all(a.rows, COLS.min(n - col));
+                }
+                b = &b[a.cols * COLS..];
+            }
+        }
+    }
+}
+
+/// Every 16 columns of all parts' b, one part under the other: a panel of `depth` rows of 16 values.
+fn pack(parts: &[Term<'_>], depth: usize, panels: &mut Vec<f32>) {
+    let n = parts[0].b.cols;
     panels.resize(panels.len().max(depth * n.next_multiple_of(COLS)), 0.0);
     for first in (0..n).step_by(COLS) {
         let mut panel = &mut panels[first * depth..];
         for part in parts {
             let (of_part, rest) = panel.split_at_mut(part.b.rows * COLS);
-            pack(part.b.cols(first..(first + COLS).min(n)), of_part);
+            pack_columns(part.b.cols(first..(first + COLS).min(n)), of_part);
             panel = rest;
         }
     }
-    let mut turned =
-        vec![0.0; if parts.iter().all(|part| part.a.col_stride == 1) { 0 } else { TURNED * depth }];
-    for first in (0..m).step_by(TURNED) {
-        let rows = first..(first + TURNED).min(m);
-        let of_rows = readable(parts, &rows, &mut turned);
-        for row in (0..rows.len()).step_by(ROWS) {
-            for col in (0..n).step_by(COLS) {
-                let mut b = &panels[col * depth..];
-                for (i, (a, part)) in of_rows.iter().zip(parts).enumerate() {
-                    let a = a.rows(row..(row + ROWS).min(rows.len()));
-                    let block = Block {
-                        out: out.0.wrapping_add((first + row) * out_stride + col),
-                        out_stride,
-                        a: a.data.as_ptr(),
-                        a_strides: [a.row_stride, 1],
-                        b: b.as_ptr(),
-                        b_stride: COLS,
-                        depth: a.cols,
-                        scale: part.scale,
-                        accumulate: accumulate || i > 0,
-                    };
-                    assert!(
-                        a.data.len() >= a.span() && b.len() >= a.cols * COLS,
-                        "gemm: an operand is too small"
-                    );
-                    // SAFETY: the assertion holds the operands; the rows and columns of the output are the caller's.
-                    #[expect(unsafe_code, reason = "blocks of strided matrices, which slices cannot express")]
-                    unsafe {
-                        block.all(a.rows, COLS.min(n - col));
-                    }
-                    b = &b[a.cols * COLS..];
-                }
-            }
+}
+
+/// At most 16 columns of b; what is past the last one is never read.
+fn pack_columns(b: Mat<'_>, panel: &mut [f32]) {
+    if b.row_stride == 1 {
+        return b.t().turn_into(panel, COLS);
+    }
+    assert_eq!(b.col_stride, 1, "gemm: neither rows nor columns of b are without gaps");
+    for (row, packed) in panel.as_chunks_mut::<COLS>().0.iter_mut().enumerate() {
+        let values = &b.data[row * b.row_stride..];
+        match values.first_chunk::<COLS>() {
+            Some(values) if b.cols == COLS => *packed = *values,
+            _ => packed[..b.cols].copy_from_slice(&values[..b.cols]),
         }
     }
 }
@@ -129,19 +151,4 @@ fn readable<'a>(parts: &[Term<'a>], rows: &Range<usize>, turned: &'a mut [f32]) 
         Mat::new(out, a.rows, a.cols)
     };
     parts.iter().map(of_part).collect()
-}
-
-/// Columns of b, at most 16, as a row of 16 values a value of k; what is past the last column is never read.
-fn pack(b: Mat<'_>, panel: &mut [f32]) {
-    if b.row_stride == 1 {
-        return b.t().turn_into(panel, COLS);
-    }
-    assert_eq!(b.col_stride, 1, "gemm: neither rows nor columns of b are without gaps");
-    for (row, packed) in panel.as_chunks_mut::<COLS>().0.iter_mut().enumerate() {
-        let values = &b.data[row * b.row_stride..];
-        match values.first_chunk::<COLS>() {
-            Some(values) if b.cols == COLS => *packed = *values,
-            _ => packed[..b.cols].copy_from_slice(&values[..b.cols]),
-        }
-    }
 }
