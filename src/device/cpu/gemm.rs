@@ -133,7 +133,7 @@ struct Tiled<'a> {
 #[derive(Clone, Copy)]
 struct OutPointer(*mut f32);
 
-// SAFETY: the pointer is only written through by `product`, and callers give each tile to one task.
+// SAFETY: the pointer is only written through by what computes a tile, and each tile is one task's.
 #[expect(unsafe_code, reason = "tiles of one matrix are strided, which slices cannot express")]
 unsafe impl Send for OutPointer {}
 // SAFETY: as above.

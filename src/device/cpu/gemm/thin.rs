@@ -32,7 +32,7 @@ pub(super) fn product(out: OutPointer, out_stride: usize, term: Term<'_>, accumu
     let (b, depth) = (term.b, depth(term.b));
     for (i, step) in steps(out, out_stride, term, accumulate).enumerate() {
         if term.a.rows > ROWS {
-            // fewer rows are attention's, whose b is in cache
+            // attention's products have no more, and their b is in cache already
             let next = [(i + 1) * depth, (i + 2) * depth].map(|k| k.min(b.rows));
             b.rows(next[0]..next[1]).lines().for_each(fetch);
         }
@@ -87,17 +87,8 @@ pub(super) fn product_of_columns(out: OutPointer, out_stride: usize, term: Term<
     for first in (0..n).step_by(ROWS) {
         let range = first..(first + ROWS).min(n);
         let columns = &mut columns[..range.len() * m];
-        thin(columns, m, b.cols(range.clone()).t(), Mat::new(&turned, k, m), scale, false);
-        for (column, values) in range.zip(columns.chunks_exact(m)) {
-            for (row, value) in values.iter().enumerate() {
-                // SAFETY: row < m and column < n, which are the caller's.
-                #[expect(unsafe_code, reason = "the output is a tile of a strided matrix")]
-                unsafe {
-                    let out = out.0.add(row * out_stride + column);
-                    *out = if accumulate { *out + value } else { *value };
-                }
-            }
-        }
+        thin(columns, m, b.cols(range).t(), Mat::new(&turned, k, m), scale, false);
+        put_columns(OutPointer(out.0.wrapping_add(first)), out_stride, columns, m, accumulate);
     }
 }
 
@@ -108,13 +99,18 @@ pub(super) fn product_turned(out: OutPointer, out_stride: usize, term: Term<'_>,
     let (m, n) = (a.rows, b.cols);
     let mut columns = vec![0.0; n * m];
     thin(&mut columns, m, b.t(), a.t(), scale, false);
-    for row in 0..m {
-        for (j, column) in columns.chunks_exact(m).enumerate() {
-            // SAFETY: row < m and j < n, which are the caller's.
+    put_columns(out, out_stride, &columns, m, accumulate);
+}
+
+/// Writes or adds columns of `m` values, one after the other, to the rows of the output, which has room for them.
+fn put_columns(out: OutPointer, out_stride: usize, columns: &[f32], m: usize, accumulate: bool) {
+    for (j, column) in columns.chunks_exact(m).enumerate() {
+        for (i, value) in column.iter().enumerate() {
+            // SAFETY: row i and column j are the caller's.
             #[expect(unsafe_code, reason = "the output is a tile of a strided matrix")]
             unsafe {
-                let out = out.0.add(row * out_stride + j);
-                *out = if accumulate { *out + column[row] } else { column[row] };
+                let out = out.0.add(i * out_stride + j);
+                *out = if accumulate { *out + value } else { *value };
             }
         }
     }
