@@ -11,7 +11,7 @@ use criterion::{
     BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
 };
 use preceptor::base::philox::{Philox, Purpose, Stream};
-use preceptor::device::{Buffer, Device, Peaks, Settings, Weight};
+use preceptor::device::{Buffer, Device, Settings, Weight};
 use preceptor::ops::adamw::{self, Constants};
 use preceptor::ops::attention::{self, Heads, Layout, Saved};
 use preceptor::ops::cross_entropy::{self, Gradients, Target};
@@ -73,13 +73,18 @@ fn measure(
     group.bench_function(BenchmarkId::new(form, n), |b| b.iter(&mut run));
 }
 
-/// Prints the least time that `work` can take.
+/// Prints the least time that `work` can take at the machine's pace of this moment.
 #[expect(clippy::print_stdout, reason = "beside what criterion prints")]
 fn say_floor(form: &str, n: usize, work: &Throughput) {
-    static PEAKS: LazyLock<Peaks> = LazyLock::new(|| Bench::new().device.measure_peaks());
+    static MACHINE: LazyLock<(Device, f64)> = LazyLock::new(|| {
+        let device = Bench::new().device;
+        let bandwidth = device.measure_bandwidth();
+        (device, bandwidth)
+    });
+    let (device, bandwidth) = &*MACHINE;
     let seconds = match *work {
-        Throughput::Elements(flops) => flops as f64 / PEAKS.flops,
-        Throughput::Bytes(bytes) => bytes as f64 / PEAKS.bytes,
+        Throughput::Elements(flops) => flops as f64 / device.measure_pace(),
+        Throughput::Bytes(bytes) => bytes as f64 / bandwidth,
         _ => unreachable!("work is FLOPs or bytes"),
     };
     println!("{form}/{n}: floor {:.1?}", Duration::from_secs_f64(seconds));

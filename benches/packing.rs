@@ -4,38 +4,21 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use preceptor::base::philox::{Philox, Purpose, Stream};
 use preceptor::data::Tokenized;
 use preceptor::data::pack::{forest, micro_batches};
 
-/// Examples of an update, tokens that those of one question share, and each one's own.
-const EXAMPLES: usize = 64;
-const SHARED: usize = 200;
-const OWN: usize = 20;
-/// Tokens of a micro-batch.
-const BUDGET: usize = 4096;
+mod examples;
 
-/// Examples in runs of `alike` that begin with the same tokens.
-fn examples(numbers: &mut Stream, alike: usize) -> Vec<Tokenized> {
-    let mut tokens = |len: usize| -> Vec<u32> { (0..len).map(|_| numbers.below(49_152)).collect() };
-    let mut examples = Vec::with_capacity(EXAMPLES);
-    while examples.len() < EXAMPLES {
-        let prefix = tokens(SHARED);
-        for _ in 0..alike.min(EXAMPLES - examples.len()) {
-            examples.push(Tokenized::prompt(&[prefix.clone(), tokens(OWN)].concat()));
-        }
-    }
-    examples
-}
+use examples::{BUDGET, examples};
 
 fn packing(criterion: &mut Criterion) {
-    let mut numbers = Philox::new(1, Purpose::Sampling).stream([0; 3]);
     for alike in [1, 8] {
-        let examples = examples(&mut numbers, alike);
+        let examples = examples(alike);
+        let tokens: usize = examples.iter().map(|example| example.needed().len()).sum();
         let numbered: Vec<(u32, &Tokenized)> = (0..).zip(&examples).collect();
         for share in [false, true] {
             let mut group = criterion.benchmark_group(if share { "packing, shared" } else { "packing" });
-            group.throughput(Throughput::Elements((EXAMPLES * (SHARED + OWN)) as u64));
+            group.throughput(Throughput::Elements(tokens as u64));
             group.bench_function(BenchmarkId::new("forest", alike), |b| {
                 b.iter(|| forest(black_box(&numbered), share));
             });

@@ -109,7 +109,7 @@ dir = "not-written"
     units = found["units"][found["warmup"]:]
     return dict(
         speed=statistics.median(u["tokens"]["real"] / u["seconds"] for u in units),
-        work=statistics.median(u["flops"] / u["seconds"] for u in units) / max(found["peak_flops"]),
+        work=statistics.median(u["flops"] / u["seconds"] for u in units) / statistics.median(found["peak_flops"]),
         arena=found["memory_bytes"] / 2**20,
         process=found["process_bytes"] / 2**20,
     )

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times Transformers + PEFT (and TRL, where it is installed) and preceptor on the same texts, interleaved.
+"""Times Transformers + PEFT, TRL and preceptor on the same texts, interleaved.
 
     python peers_bench.py PRECEPTOR MODEL --data QUESTIONS.jsonl --out STEM [--modes train shots letter option-text]
         [--rounds 3] [--updates 16] [--warmup 2] [--questions 8] [--threads N]
@@ -9,8 +9,8 @@ is a process of its own; they take turns, round after round. A mode fails if wha
 of all updates, or the answers of all questions. Writes the generated part of STEM.md, and STEM/MODE.json.
 
 The peers are what a user gets: f32, batches of 8 padded to the longest, logits of every position. Theirs is
-tokenised before the clock starts, ours while it runs. Needs torch, transformers and peft; `cargo xtask peers bench`
-provides them. TRL takes part where it can be imported.
+tokenised before the clock starts, ours while it runs. Needs torch, transformers, peft and trl; `cargo xtask peers
+bench` provides them.
 """
 import argparse
 import json
@@ -301,7 +301,7 @@ class Contest:
             "train": {
                 "Transformers + PEFT": lambda: peer("train_by_transformers"),
                 "Transformers + PEFT, tuned malloc": lambda: peer("train_by_transformers", TUNED),
-                **({"TRL": lambda: peer("train_by_trl")} if has_trl() else {}),
+                "TRL": lambda: peer("train_by_trl"),
                 "preceptor, nothing shared": lambda: ours("off"),
                 "preceptor": lambda: ours("auto"),
             },
@@ -385,10 +385,6 @@ class Contest:
             sys.exit(f"error: {self.mode}: {name} computes something else: its losses differ by {apart}, relatively")
 
 
-def has_trl():
-    return subprocess.run([sys.executable, "-c", "import trl"], capture_output=True).returncode == 0
-
-
 def run_worker(worker, job, folder, environment={}):
     path, result = folder / "job.json", pathlib.Path(job["result"])
     path.write_text(json.dumps(job))
@@ -449,33 +445,43 @@ def table(mode, options, rounds):
 
 
 def op_table(rounds, warmup):
-    """Each op of the last round's training against its floor."""
-    found = rounds[-1]["preceptor"]
-    ops, total = sorted(found["ops"], key=lambda op: -op["seconds"]), sum(found["seconds"][warmup:])
+    """Each op of the training of all rounds together against its floor: a single round has the pace of its minute."""
+    found = [one["preceptor"] for one in rounds]
+    ops = [dict(name=name, **{key: sum(op[key] for one in found for op in one["ops"] if op["name"] == name)
+                              for key in ("calls", "seconds", "floor")})
+           for name in dict.fromkeys(op["name"] for one in found for op in one["ops"])]
+    seconds, floors = [sum(one["seconds"][warmup:]) for one in found], [sum(op["floor"] for op in one["ops"]) for one in found]
+    ratios = [a / b for a, b in zip(seconds, floors)]
+    peaks = [peak / 1e9 for one in found for peak in one["peak_flops"]]
+    bandwidth = statistics.median(one["peak_bandwidth"] for one in found) / 1e9
     lines = ["### Ops of a training step", "",
-             f"{max(found['peak_flops']) / 1e9:.0f} GFLOP/s and {found['peak_bandwidth'] / 1e9:.1f} GB/s were measured beside it.", "",
+             f"`preceptor`, all rounds together; {statistics.median(peaks):.0f} GFLOP/s between updates [{min(peaks):.0f}, {max(peaks):.0f}], "
+             f"and {bandwidth:.1f} GB/s. A round's floors are told against its own peaks.", "",
              "| op | calls | time, ms | floor, ms | time / floor |", "| --- | --- | --- | --- | --- |"]
-    for op in ops:
+    for op in sorted(ops, key=lambda op: -op["seconds"]):
         lines.append(f"| {op['name']} | {op['calls']} | {1e3 * op['seconds']:.1f} | {1e3 * op['floor']:.1f} "
                      f"| {op['seconds'] / op['floor']:.2f} |")
-    outside, floor = total - sum(op["seconds"] for op in ops), sum(op["floor"] for op in ops)
+    total, floor = sum(seconds), sum(floors)
+    outside = total - sum(op["seconds"] for op in ops)
     return lines + [f"| outside of ops | | {1e3 * outside:.1f} | | |",
-                    f"| **total** | | **{1e3 * total:.1f}** | **{1e3 * floor:.1f}** | **{total / floor:.2f}** |", ""]
+                    f"| **total** | | **{1e3 * total:.1f}** | **{1e3 * floor:.1f}** | "
+                    f"**{total / floor:.2f} [{min(ratios):.2f}, {max(ratios):.2f}]** |", ""]
 
 
 def machine(options):
     cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "CPU")
-    code = "import torch, transformers, peft; print(torch.__version__, transformers.__version__, peft.__version__)"
-    torch, transformers, peft = run([sys.executable, "-c", code]).split()
+    packages = ("torch", "transformers", "peft", "trl")
+    code = f"from importlib.metadata import version; print(*map(version, {packages}))"
+    versions = dict(zip(packages, run([sys.executable, "-c", code]).split()))
     ours = run([options.preceptor, "--version"]).strip()
-    return dict(cpu=cpu, threads=options.threads, system=platform.system(), torch=torch, transformers=transformers,
-                peft=peft, preceptor=ours.split()[-1], model=options.model.name, data=options.data.name)
+    return dict(cpu=cpu, threads=options.threads, system=platform.system(), **versions,
+                preceptor=ours.split()[-1], model=options.model.name, data=options.data.name)
 
 
 def page(facts, modes):
     """`modes`: by name, options and rounds."""
     lines = [f"{facts['cpu']}, {facts['threads']} threads; preceptor {facts['preceptor']}, torch {facts['torch']}, "
-             f"Transformers {facts['transformers']}, PEFT {facts['peft']}; {facts['model']}, questions of `{facts['data']}` in the "
+             f"Transformers {facts['transformers']}, PEFT {facts['peft']}, TRL {facts['trl']}; {facts['model']}, questions of `{facts['data']}` in the "
              "`exam` template.", ""]
     for mode, found in modes.items():
         options = found["options"]

@@ -109,12 +109,11 @@ fn read(path: &Path) -> Result<Saved> {
 
 fn report(out: &mut dyn Write, saved: &Saved) -> io::Result<()> {
     let (units, seconds) = (saved.counted(), saved.seconds());
-    let [before, after] = saved.peak_flops.map(|peak| peak / 1e9);
+    let ([low, peak, high], bandwidth) = (saved.peaks().map(|peak| peak / 1e9), saved.peak_bandwidth / 1e9);
     writeln!(
         out,
-        "{}; {before:.0} GFLOP/s before, {after:.0} after; {:.1} GB/s",
-        saved.device,
-        saved.peak_bandwidth / 1e9
+        "{}; {peak:.0} GFLOP/s between units, quartiles {low:.0} to {high:.0}; {bandwidth:.1} GB/s",
+        saved.device
     )?;
     let what = if saved.kind == Kind::Train { "updates" } else { "blocks of questions" };
     writeln!(out, "{} {what} in {seconds:.2} s, after {} that do not count\n", units.len(), saved.warmup)?;
@@ -130,7 +129,7 @@ fn report(out: &mut dyn Write, saved: &Saved) -> io::Result<()> {
         row("trained tokens/s", &|u| Some(u.tokens?.trained as f64 / u.seconds))?;
         row("computed tokens/s", &|u| Some(u.tokens?.computed as f64 / u.seconds))?;
         row("ms an update", &|u| Some(u.seconds * 1e3))?;
-        row("MFU, %", &|u| Some(100.0 * u.flops? / u.seconds / saved.peak()))?;
+        row("MFU, %", &|u| Some(100.0 * u.flops? / u.seconds / saved.peaks()[1]))?;
     } else {
         row("questions/s", &|u| Some(u.examples as f64 / u.seconds))?;
         row("ms a block", &|u| Some(u.seconds * 1e3))?;

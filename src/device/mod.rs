@@ -93,10 +93,17 @@ impl Device {
         cpu.measured_peak()
     }
 
-    /// What it can do at most, measured anew: about a second, and three times the last-level cache of memory.
-    pub fn measure_peaks(&self) -> Peaks {
+    /// As [`Self::measured_peak`], but anew at each call, and short enough to stand between two updates.
+    pub fn measure_pace(&self) -> f64 {
         let Self::Cpu(cpu) = self;
-        Peaks { flops: cpu.measure_flops(), bytes: cpu.measure_bandwidth() }
+        cpu.measure_pace()
+    }
+
+    /// Bytes per second from and to memory, measured anew: about a second, and three times the last-level cache of
+    /// memory.
+    pub fn measure_bandwidth(&self) -> f64 {
+        let Self::Cpu(cpu) = self;
+        cpu.measure_bandwidth()
     }
 
     /// The calls of ops, recorded between its start and its stop.

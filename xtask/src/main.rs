@@ -19,6 +19,7 @@ usage: cargo xtask COMMAND
   check                        formatting, lints, documentation
   test                         fetches what tests need by pip, then check, every test (a skip fails) and kernels
   bench [NAME]                 criterion benches, all or those whose name contains NAME
+  bench instructions           counts the instructions of the host's short paths; wants valgrind
   kernels [NAME ...] [--dir DIR] [--json] [--write-budgets]
                                compiles every CUDA kernel for every architecture, executes its cases on the
                                stand-in driver and counts what it costs; of kernels/ or of a changed copy
@@ -30,8 +31,8 @@ usage: cargo xtask COMMAND
   peer-kernels [NAME ...]      runs other libraries' Triton kernels in the interpreter, against numpy and figures
   peers                        lets PEFT, Transformers and TensorBoard read what preceptor writes
   peers bench [--data FILE] [--rounds N] [--updates N] [--modes MODE ...]
-                               times Transformers + PEFT (and TRL, if installed) and preceptor on the same texts,
-                               interleaved; writes docs/benchmarks/cpu_training. Wants a quiet machine
+                               times Transformers + PEFT, TRL and preceptor on the same texts, interleaved;
+                               writes docs/benchmarks/cpu_training. Wants a quiet machine
   growth [--data FILE] [--updates N] [--only NAME ...]
                                speed and memory of training by length, batch, rank, threads and model, and of
                                `order` by rows; writes docs/benchmarks/cpu_growth.md. Wants a quiet machine and python3
@@ -44,8 +45,8 @@ fn main() -> ExitCode {
         ["smollm2"] => python::smollm2().map(|folder| eprintln!("{}", folder.display())),
         ["check"] => check(),
         ["test"] => test::run(),
-        ["bench"] => run(cargo().arg("bench")),
-        ["bench", name] => run(cargo().args(["bench", "--", name])),
+        ["bench", "instructions"] => instructions(),
+        ["bench", ref filter @ ..] => bench(filter),
         ["kernels", ref rest @ ..] => kernels::Tools::prepare().and_then(|tools| tools.check(rest)),
         ["kernel-faults", ref names @ ..] => kernels::Tools::prepare().and_then(|tools| tools.faults(names)),
         ["gpu-check", "--stand-in"] => kernels::Tools::prepare().and_then(|tools| tools.gpu_check()),
@@ -113,6 +114,23 @@ fn peers_bench(arguments: &[&str]) -> Result<()> {
         .arg("--out")
         .arg(root().join("docs/benchmarks/cpu_training"))
         .args(arguments))
+}
+
+fn bench(filter: &[&str]) -> Result<()> {
+    let criterion = ["ops", "packing", "sampler"].map(|name| ["--bench", name]).concat();
+    run(cargo().arg("bench").args(criterion).arg("--").args(filter))
+}
+
+/// The runner must be of the library's own version.
+fn instructions() -> Result<()> {
+    const VERSION: &str = "0.20.0";
+    let folder = process::scratch().join("gungraun");
+    run(cargo()
+        .args(["install", "--quiet", "--locked", "gungraun-runner", "--version", VERSION, "--root"])
+        .arg(&folder))?;
+    run(cargo()
+        .args(["bench", "--bench", "instructions"])
+        .env("GUNGRAUN_RUNNER", folder.join("bin/gungraun-runner")))
 }
 
 fn growth(arguments: &[&str]) -> Result<()> {

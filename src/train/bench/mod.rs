@@ -81,13 +81,15 @@ impl<'a> Bench<'a> {
     /// Does the work.
     pub fn run(mut self) -> Result<(Saved, Timeline)> {
         let (device, Measure { updates, warmup, .. }) = (self.updates.device, self.measure);
-        let before = device.measured_peak();
         let trains = self.measure.kind == Kind::Train;
         let mut optimizer = trains.then(|| Optimizer::new(device, self.updates.learner.len()));
-        let (mut units, mut starts) = (Vec::new(), Vec::new());
+        let (mut units, mut starts, mut paces) = (Vec::new(), Vec::new(), Vec::new());
         for number in 0..warmup + updates {
             if number == warmup {
                 device.trace().start();
+            }
+            if number >= warmup {
+                paces.push(device.measure_pace());
             }
             starts.push(device.trace().elapsed());
             units.push(match &mut optimizer {
@@ -96,10 +98,10 @@ impl<'a> Bench<'a> {
             });
         }
         let spans = device.trace().stop();
+        paces.push(device.measure_pace());
         // read before the bandwidth is measured, which needs memory of its own
         let (memory_bytes, process_bytes) = (device.peak_bytes() as u64, device::peak_memory());
-        let Peaks { flops: after, bytes } = device.measure_peaks();
-        let peaks = Peaks { flops: before.max(after), bytes };
+        let peaks = Peaks { flops: quartiles(&paces)[1], bytes: device.measure_bandwidth() };
         let counted = warmup as usize..;
         let timeline = Timeline::new(&starts[counted.clone()], &units[counted], spans, peaks);
         let saved = Saved {
@@ -107,8 +109,8 @@ impl<'a> Bench<'a> {
             device: device.describe(),
             kind: self.measure.kind,
             work: self.work,
-            peak_flops: [before, after],
-            peak_bandwidth: bytes,
+            peak_flops: paces,
+            peak_bandwidth: peaks.bytes,
             warmup,
             units,
             ops: timeline.ops(),

@@ -19,8 +19,8 @@ pub struct Saved {
     pub kind: Kind,
     /// The settings that decide what was computed.
     pub work: Table,
-    /// FLOPs per second of a matrix product, measured before and after.
-    pub peak_flops: [f64; 2],
+    /// FLOPs per second of a matrix product, measured before each unit that counts and after the last.
+    pub peak_flops: Vec<f64>,
     /// Bytes per second of a triad, measured after.
     pub peak_bandwidth: f64,
     /// How many of the units come before those that count.
@@ -107,9 +107,10 @@ impl Saved {
         self.counted().iter().map(|unit| unit.seconds).sum()
     }
 
-    /// The better of the two measured peaks.
-    pub fn peak(&self) -> f64 {
-        self.peak_flops[0].max(self.peak_flops[1])
+    /// The measured peaks' quartiles; floors and MFU are told against the median. A machine that others share changes
+    /// its pace within seconds: the best of them would hold for none of the units but one.
+    pub fn peaks(&self) -> [f64; 3] {
+        quartiles(&self.peak_flops)
     }
 
     /// Refuses to be compared with a run that does other `work`, by the first setting that differs.
@@ -171,7 +172,7 @@ mod tests {
             device: String::new(),
             kind: Kind::Train,
             work,
-            peak_flops: [1.0, 2.0],
+            peak_flops: vec![1.0, 2.0],
             peak_bandwidth: 1.0,
             warmup: 1,
             units: seconds.iter().map(unit).collect(),

@@ -69,8 +69,8 @@ impl<'a> Mat<'a> {
 
     /// Some of its rows.
     pub(super) fn rows(self, range: Range<usize>) -> Self {
-        // no rows may begin where the last one's gap would end, past the slice
-        let start = if range.is_empty() { 0 } else { range.start * self.row_stride };
+        // past the slice where no row is asked for behind the last one's gap, and where rows have no values
+        let start = (range.start * self.row_stride).min(self.data.len());
         Self { data: &self.data[start..], rows: range.len(), ..self }
     }
 

@@ -152,3 +152,53 @@ fn readable<'a>(parts: &[Term<'a>], rows: &Range<usize>, turned: &'a mut [f32]) 
     };
     parts.iter().map(of_part).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Depths of one pack, one more, and several; a second term that shares a pack; parts of blocks; operands as they lie
+    /// and turned. Each sum is within its own roundings of f64: 2 for each value of k, 2 for each part, its scale and its
+    /// addition, and there are at most 2 parts more than whole packs.
+    #[test]
+    fn a_sum_is_near_that_in_f64() {
+        let value = |i: usize| ((i * 7919) % 1009) as f32 / 1009.0 - 0.4;
+        let at = |x: &Mat<'_>, i: usize, j: usize| f64::from(x.data[i * x.row_stride + j * x.col_stride]);
+        for (m, n, depths) in
+            [(1, 1, [1, 1]), (6, 16, [336, 16]), (55, 97, [337, 16]), (50, 33, [1536, 64]), (49, 7, [16, 0])]
+        {
+            let a = depths.map(|k| (0..m * k).map(value).collect::<Vec<f32>>());
+            let b = depths.map(|k| (0..k * n).map(|i| value(i + 5)).collect::<Vec<f32>>());
+            let start: Vec<f32> = (0..m * n).map(|i| value(i + 11)).collect();
+            for (turned, accumulate) in [(false, false), (false, true), (true, false), (true, true)] {
+                let terms: [Term<'_>; 2] = std::array::from_fn(|i| {
+                    let (a, b, k) = (&a[i], &b[i], depths[i]);
+                    let scale = [0.3, 2.0][i];
+                    if turned {
+                        Term { a: Mat::new(a, k, m).t(), b: Mat::new(b, n, k).t(), scale }
+                    } else {
+                        Term { a: Mat::new(a, m, k), b: Mat::new(b, k, n), scale }
+                    }
+                });
+                let mut out = start.clone();
+                sum(OutPointer(out.as_mut_ptr()), n, &terms, accumulate);
+                for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
+                    let was = if accumulate { f64::from(start[i * n + j]) } else { 0.0 };
+                    let (mut expected, mut size) = (was, was.abs());
+                    for Term { a, b, scale } in &terms {
+                        for l in 0..a.cols {
+                            let product = f64::from(*scale) * at(a, i, l) * at(b, l, j);
+                            expected += product;
+                            size += product.abs();
+                        }
+                    }
+                    let depth: usize = depths.iter().sum();
+                    let limit = (2 * depth + 2 * (depth / DEPTH + 2)) as f64 * 2.0_f64.powi(-24) * size;
+                    let gap = (f64::from(out[i * n + j]) - expected).abs();
+                    let what = format!("turned {turned}, accumulate {accumulate}");
+                    assert!(gap <= limit, "{m} x {depths:?} x {n}, {what}: {i}, {j} is off by {gap:e}");
+                }
+            }
+        }
+    }
+}
