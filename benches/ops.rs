@@ -1,5 +1,6 @@
 //! Every op at the shapes of SmolLM2-135M, beside its floor: the FLOPs or bytes that the equation needs, over what this
-//! machine did at most just before. Criterion divides them by the time (1 element = 1 FLOP).
+//! machine did at most just before. Criterion divides them by the time (1 element = 1 FLOP). What fits a cache can take less
+//! than its bytes from memory would.
 
 use std::hint::black_box;
 use std::sync::LazyLock;
