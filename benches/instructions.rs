@@ -1,6 +1,6 @@
 //! Instructions of the host's short paths, counted by Callgrind: on a busy machine their time says little, and their count
-//! is the same each time, but for the 0.02 % that a hash map's random seed moves. `cargo xtask bench instructions` runs it;
-//! it wants valgrind.
+//! is the same each time, but for the tenths of a percent that a hash map's random seed moves where an order goes by
+//! category. `cargo xtask bench instructions` runs it; it wants valgrind.
 
 #![expect(missing_docs, unused_qualifications, reason = "gungraun's macros write such code")]
 
