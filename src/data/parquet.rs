@@ -7,10 +7,13 @@
 //! A column is a text, a number or a boolean, or lists and structs of these. Others, such as pictures and dates,
 //! are left out with a warning.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, Write};
+use std::iter;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use parquet::basic::{ConvertedType, LogicalType, Repetition, Type as Physical};
 use parquet::errors::ParquetError;
@@ -25,7 +28,7 @@ use crate::base::{Error, Result};
 pub(super) fn lines(path: &Path, file: File, most: usize) -> Result<File> {
     let damaged =
         |e: ParquetError| Error::input(format!("not a Parquet file that can be read: {e}")).file(path);
-    let reader = SerializedFileReader::new(file).map_err(damaged)?;
+    let reader = caught(|| SerializedFileReader::new(file)).map_err(damaged)?;
     let schema = reader.metadata().file_metadata().schema();
     let (kept, left_out): (Vec<_>, Vec<_>) = schema.get_fields().iter().cloned().partition(|c| is_json(c));
     if !left_out.is_empty() {
@@ -36,7 +39,8 @@ pub(super) fn lines(path: &Path, file: File, most: usize) -> Result<File> {
         return Err(Error::input("found no column of texts, numbers or lists").file(path));
     }
     let kept = Type::group_type_builder(schema.name()).with_fields(kept).build().map_err(damaged)?;
-    let rows = reader.get_row_iter(Some(kept)).map_err(damaged)?;
+    let mut rows = caught(|| reader.get_row_iter(Some(kept))).map_err(damaged)?;
+    let rows = iter::from_fn(|| caught(|| rows.next().transpose()).transpose());
     let cannot_write = |e: io::Error| {
         let folder = std::env::temp_dir();
         Error::io("write a copy of the rows to", &folder, &e)
@@ -50,6 +54,29 @@ pub(super) fn lines(path: &Path, file: File, most: usize) -> Result<File> {
     let mut copy = copy.into_inner().map_err(|e| cannot_write(e.into_error()))?;
     copy.rewind().map_err(cannot_write)?;
     Ok(copy)
+}
+
+/// What `read`, a call into the parquet crate, returns; an error where it panics, as it does at some damaged files.
+fn caught<T>(read: impl FnOnce() -> parquet::errors::Result<T>) -> parquet::errors::Result<T> {
+    thread_local!(static CATCHES: Cell<bool> = const { Cell::new(false) });
+    static QUIET: Once = Once::new();
+    // the message of a panic that is caught is the error's alone; other threads' panics are told as ever
+    QUIET.call_once(|| {
+        let tell = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !CATCHES.get() {
+                tell(panic);
+            }
+        }));
+    });
+    CATCHES.set(true);
+    let answer = panic::catch_unwind(AssertUnwindSafe(read));
+    CATCHES.set(false);
+    answer.unwrap_or_else(|panic| {
+        let what = panic.downcast_ref::<String>().map(String::as_str);
+        let what = what.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("the reader gave up");
+        Err(ParquetError::General(what.to_owned()))
+    })
 }
 
 /// Whether JSON has values for all that a column may hold.

@@ -74,10 +74,14 @@ fn what_is_wrong_with_a_parquet_file_is_named() {
     let home = TempDir::new().unwrap();
     let path = home.path().join("d.PARQUET");
     let whole = fs::read(golden("tokens.parquet")).unwrap();
+    // the first page's type: a dictionary becomes an index, which readers pass over
+    assert_eq!(whole[4..6], [0x15, 0x04]);
+    let without_dictionary = [&whole[..5], &[0x02], &whole[6..]].concat();
     for (bytes, says) in [
         (b"{}".as_slice(), "not a Parquet file that can be read"),
         (&whole[..whole.len() - 9], "not a Parquet file that can be read"),
         (&[&whole[..40], &[0xFF; 600], &whole[640..]].concat(), "not a Parquet file that can be read"),
+        (&without_dictionary, "can be read: Parquet error: Decoder for dict should have been set"),
     ] {
         fs::write(&path, bytes).unwrap();
         let found = error(&path, Format::Tokens);
