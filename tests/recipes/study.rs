@@ -194,6 +194,15 @@ fn the_table_says_what_evaluate_says() {
         let close = |value: &Value, expected: f64| (value.as_f64().unwrap() - expected).abs() < 1e-12;
         assert!(close(&row["accuracy"], mean(arm)), "{row}");
         assert_eq!(row["seeds"], 2);
+        let choices: String = [1, 2]
+            .map(|seed| cell(&format!("m.q.{arm}.seed-{seed}"))["choices"].as_str().unwrap().to_owned())
+            .concat();
+        let times = |letter: char| choices.matches(letter).count();
+        let named: char = row["most_named"].as_str().unwrap().parse().unwrap();
+        assert!(
+            ('A'..named).all(|l| times(l) < times(named)) && ('A'..='D').all(|l| times(l) <= times(named))
+        );
+        assert!(close(&row["most_named_share"], times(named) as f64 / 20.0), "{row}");
         match arm {
             "random" => assert_eq!(row["versus_baseline"], Value::Null),
             _ => {

@@ -81,6 +81,10 @@ pub(super) fn reading(summary: &Summary) -> Vec<String> {
          seeds on these questions (Student's t over the seeds), that of the difference about both (paired bootstrap over \
          questions and seeds)."
             .to_owned(),
+        "The option named most is told by its letter, with the share of questions for which it was named. Where that is \
+         far more often than it is right, accuracy follows the places of the right options, and so may the differences \
+         between orders, however sure they are."
+            .to_owned(),
         "McNemar's test compares two orders question by question; with several seeds the answers to a question count \
          as one. It speaks of these seeds: where the interval of the difference holds 0 though p is small, more seeds \
          are needed. Holm's correction makes up for asking many times. A difference below the last column would have \

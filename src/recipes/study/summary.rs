@@ -1,5 +1,7 @@
 //! The numbers of a study: accuracies over questions and seeds, and every order against the baseline.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::cells::{Arm, Study};
@@ -56,6 +58,10 @@ pub struct Measured {
     pub accuracies: Vec<f64>,
     /// Mean -ln of the right option's probability among the options.
     pub nll: f64,
+    /// The letter that all runs together named most; of equals the first.
+    pub most_named: char,
+    /// Its share of their answers.
+    pub most_named_share: f64,
 }
 
 /// An order's runs.
@@ -154,6 +160,7 @@ fn measured(runs: &[CellResult]) -> Option<Measured> {
     let n = runs.first()?.n;
     let accuracies: Vec<f64> = runs.iter().map(|run| run.accuracy).collect();
     let accuracy = seeds::mean(&accuracies);
+    let (most_named, most_named_share) = most_named(runs)?;
     Some(Measured {
         accuracy,
         interval: wilson_of(accuracy, n),
@@ -162,7 +169,21 @@ fn measured(runs: &[CellResult]) -> Option<Measured> {
         seeds_interval: seeds::interval(&accuracies),
         nll: seeds::mean(&runs.iter().map(|run| run.nll).collect::<Vec<_>>()),
         accuracies,
+        most_named,
+        most_named_share,
     })
+}
+
+/// None without an answer.
+fn most_named(runs: &[CellResult]) -> Option<(char, f64)> {
+    let mut counts = BTreeMap::new();
+    runs.iter()
+        .flat_map(|run| run.choices.chars())
+        .for_each(|letter| *counts.entry(letter).or_insert(0) += 1);
+    let all: u32 = counts.values().sum();
+    // of equals, the last in this order counts
+    let (letter, count) = counts.into_iter().rev().max_by_key(|&(_, count)| count)?;
+    Some((letter, f64::from(count) / f64::from(all)))
 }
 
 /// None where no seed has both runs. Holm's correction is still to come.

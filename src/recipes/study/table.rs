@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use super::summary::{Comparison, Group, Measured, Row, Summary};
 
 /// The columns of `study.csv`; shares are in 0..=1, what is unknown is empty.
-const COLUMNS: [&str; 20] = [
+const COLUMNS: [&str; 22] = [
     "model",
     "data",
     "strategy",
@@ -27,13 +27,16 @@ const COLUMNS: [&str; 20] = [
     "p_holm",
     "detectable",
     "chance",
+    "most_named",
+    "most_named_share",
 ];
 
 /// The head of the tables for people.
-pub(super) const HEAD: [&str; 7] = [
+pub(super) const HEAD: [&str; 8] = [
     "order",
     "accuracy %",
     "other seeds",
+    "most named",
     "difference, points",
     "p (McNemar)",
     "p (Holm)",
@@ -46,12 +49,13 @@ pub(super) fn title(group: &Group) -> String {
 }
 
 /// The rows of the tables for people; before training first.
-pub(super) fn rows(group: &Group, baseline: &str) -> Vec<[String; 7]> {
+pub(super) fn rows(group: &Group, baseline: &str) -> Vec<[String; 8]> {
     let empty = || ["", "", "", ""].map(String::from);
     let mut rows = Vec::new();
     if let Some(before) = &group.before {
         let [difference, p, holm, detectable] = empty();
-        rows.push(["before training".into(), accuracy(before), "".into(), difference, p, holm, detectable]);
+        let (name, seeds) = ("before training".into(), String::new());
+        rows.push([name, accuracy(before), seeds, named(before), difference, p, holm, detectable]);
     }
     for row in &group.rows {
         let [difference, p, holm, detectable] = row.versus_baseline.as_ref().map_or_else(empty, compared);
@@ -59,7 +63,8 @@ pub(super) fn rows(group: &Group, baseline: &str) -> Vec<[String; 7]> {
             true => format!("{} (baseline)", row.strategy),
             false => row.arm.to_string(),
         };
-        rows.push([name, accuracy(&row.after), seeds(&row.after), difference, p, holm, detectable]);
+        let after = &row.after;
+        rows.push([name, accuracy(after), seeds(after), named(after), difference, p, holm, detectable]);
     }
     rows
 }
@@ -72,6 +77,10 @@ fn seeds(measured: &Measured) -> String {
     measured
         .seeds_interval
         .map_or_else(|| "-".into(), |[low, high]| format!("[{:.1}, {:.1}]", 100.0 * low, 100.0 * high))
+}
+
+fn named(measured: &Measured) -> String {
+    format!("{} {:.0} %", measured.most_named, 100.0 * measured.most_named_share)
 }
 
 fn compared(comparison: &Comparison) -> [String; 4] {
@@ -96,7 +105,7 @@ pub fn print(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
             let cells = rows.iter().map(|row| row[column].chars().count());
             cells.chain([HEAD[column].len()]).max().unwrap_or(0)
         };
-        let widths: [usize; 7] = std::array::from_fn(width);
+        let widths: [usize; 8] = std::array::from_fn(width);
         let line = |cells: &[&str]| {
             let mut line = String::new();
             for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
@@ -176,6 +185,8 @@ fn line(
         number(comparison.map(|c| c.p_holm)),
         number(comparison.and_then(|c| c.detectable)),
         number(group.chance),
+        measured.most_named.to_string(),
+        number(Some(measured.most_named_share)),
     ];
     cells.join(",") + "\n"
 }
