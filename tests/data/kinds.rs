@@ -74,7 +74,7 @@ fn what_is_wrong_with_a_parquet_file_is_named() {
     let home = TempDir::new().unwrap();
     let path = home.path().join("d.PARQUET");
     let whole = fs::read(golden("tokens.parquet")).unwrap();
-    // the first page's type: a dictionary becomes an index, which readers pass over
+    // the first page's type: a dictionary becomes an index, which readers pass over; at its values the parquet crate panics
     assert_eq!(whole[4..6], [0x15, 0x04]);
     let without_dictionary = [&whole[..5], &[0x02], &whole[6..]].concat();
     for (bytes, says) in [
